@@ -1,0 +1,310 @@
+"""The tables. Times are UTC; identifiers people see are names, those in URLs of long things are UUIDs.
+
+`from __future__ import annotations` must stay out of this file: SQLModel's relationships break with it.
+Table models do not validate: check at the edge (api schemas), not here.
+"""
+
+import uuid as uuidlib
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import JSON, Column, Index, UniqueConstraint
+from sqlmodel import Field, SQLModel
+
+NAMING = {
+    "ix": "ix_%(column_0_label)s",
+    "uq": "uq_%(table_name)s_%(column_0_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+SQLModel.metadata.naming_convention = NAMING
+
+
+def utcnow() -> datetime:
+    """Now, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+def new_id() -> str:
+    """A random identifier for things with URLs of their own (operations, tasks)."""
+    return uuidlib.uuid4().hex
+
+
+class HostState(StrEnum):
+    """pending: registered, waits for approval; approved: may be given tasks; blocked: refused."""
+
+    PENDING = "pending"
+    APPROVED = "approved"
+    BLOCKED = "blocked"
+
+
+class TaskKind(StrEnum):
+    """What one host can be asked to do."""
+
+    CAPTURE = "capture"
+    DEPLOY = "deploy"
+    INVENTORY = "inventory"
+
+
+class TaskState(StrEnum):
+    """The life of a task; the table of moves is `pxeboot.services.task_states`."""
+
+    SCHEDULED = "scheduled"
+    QUEUED = "queued"
+    BOOTING = "booting"
+    RUNNING = "running"
+    VERIFYING = "verifying"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class OperationState(StrEnum):
+    """Derived from its tasks: partly = some failed."""
+
+    RUNNING = "running"
+    DONE = "done"
+    PARTLY = "partly"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Group(SQLModel, table=True):
+    """A set of hosts; a room is a group with seats."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(unique=True, index=True)
+    description: str = ""
+    name_template: str = ""  # e.g. "B204-##"; empty: the setting registration.name_template
+    image_id: int | None = Field(default=None, foreign_key="image.id")  # what a reset deploys by default
+    created_at: datetime = Field(default_factory=utcnow)
+
+
+class Host(SQLModel, table=True):
+    """A machine: SMBIOS UUID, serial and a set of MACs."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(unique=True, index=True)
+    state: HostState = Field(default=HostState.PENDING, index=True)
+    group_id: int | None = Field(default=None, foreign_key="group.id", index=True)
+    image_id: int | None = Field(default=None, foreign_key="image.id")
+    uuid: str = Field(default="", index=True)  # lower-case, hyphens
+    serial: str = ""
+    manufacturer: str = ""
+    product: str = ""
+    firmware: str = ""  # bios | uefi
+    secure_boot: bool | None = None
+    address: str = ""  # last seen IPv4
+    inventory: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    held_manifest: str = ""  # what its disk was last proved to hold
+    held_since: datetime | None = None
+    created_at: datetime = Field(default_factory=utcnow)
+    seen_at: datetime | None = None
+
+
+class HostMac(SQLModel, table=True):
+    """One MAC address of a host, lower-case with colons; a MAC belongs to one host."""
+
+    __tablename__ = "host_mac"
+    mac: str = Field(primary_key=True)
+    host_id: int = Field(foreign_key="host.id", index=True, ondelete="CASCADE")
+
+
+class Image(SQLModel, table=True):
+    """A named line of versions."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(unique=True, index=True)
+    description: str = ""
+    created_at: datetime = Field(default_factory=utcnow)
+
+
+class ImageVersion(SQLModel, table=True):
+    """One immutable version: exists only when its manifest and all chunks are in the store."""
+
+    __tablename__ = "image_version"
+    __table_args__ = (UniqueConstraint("image_id", "number", name="uq_image_version_number"),)
+    id: int | None = Field(default=None, primary_key=True)
+    image_id: int = Field(foreign_key="image.id", index=True)
+    number: int
+    manifest: str = Field(index=True)  # hex BLAKE3
+    disk_bytes: int = 0
+    used_bytes: int = 0
+    stored_bytes: int = 0  # what this capture added to the store
+    chunks: int = 0
+    source_host: str = ""
+    note: str = ""
+    pinned: bool = False
+    created_at: datetime = Field(default_factory=utcnow)
+
+
+class Operation(SQLModel, table=True):
+    """One request over one or many hosts: its tasks are its outcome."""
+
+    id: str = Field(default_factory=new_id, primary_key=True)
+    kind: str = Field(index=True)  # capture | deploy | reset | inventory
+    title: str = ""
+    group_id: int | None = Field(default=None, foreign_key="group.id")
+    image_id: int | None = Field(default=None, foreign_key="image.id")
+    version_id: int | None = Field(default=None, foreign_key="image_version.id")
+    transport: str = "multicast"  # multicast | http
+    params: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    state: OperationState = Field(default=OperationState.RUNNING, index=True)
+    created_by: str = ""
+    created_at: datetime = Field(default_factory=utcnow, index=True)
+    finished_at: datetime | None = None
+    schedule_id: int | None = Field(default=None, foreign_key="schedule.id")
+
+
+class Task(SQLModel, table=True):
+    """One thing one host must do."""
+
+    __table_args__ = (Index("ix_task_host_state", "host_id", "state"),)
+    id: str = Field(default_factory=new_id, primary_key=True)
+    operation_id: str = Field(foreign_key="operation.id", index=True)
+    host_id: int = Field(foreign_key="host.id")
+    kind: TaskKind
+    state: TaskState = Field(default=TaskState.QUEUED, index=True)
+    reason: str = ""  # of failed or cancelled: one sentence
+    code: str = ""  # stable, of failed
+    attempt: int = 0
+    max_attempts: int = 3
+    stage: str = ""
+    done: int = 0  # of the stage, in `total`'s unit
+    total: int = 0
+    bytes_multicast: int = 0
+    bytes_http: int = 0
+    verified: bool = False
+    seconds: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    result: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    created_at: datetime = Field(default_factory=utcnow)
+    started_at: datetime | None = None
+    heard_at: datetime | None = None  # last word of its agent
+    finished_at: datetime | None = None
+
+
+class BootToken(SQLModel, table=True):
+    """The one-time token a boot script carries; only its SHA-256 is kept."""
+
+    __tablename__ = "boot_token"
+    hash: str = Field(primary_key=True)
+    mac: str = Field(index=True)
+    address: str = ""
+    mode: str = "task"  # task | register-quick | register-full
+    host_id: int | None = Field(default=None, foreign_key="host.id", ondelete="CASCADE")
+    task_id: str | None = Field(default=None, foreign_key="task.id")
+    created_at: datetime = Field(default_factory=utcnow)
+    expires_at: datetime
+    used_at: datetime | None = None
+
+
+class AgentCredential(SQLModel, table=True):
+    """What a token was exchanged for; good for one boot of one machine. SHA-256 kept."""
+
+    __tablename__ = "agent_credential"
+    hash: str = Field(primary_key=True)
+    mac: str = ""
+    address: str = ""
+    mode: str = "task"
+    host_id: int | None = Field(default=None, foreign_key="host.id", ondelete="CASCADE")
+    task_id: str | None = Field(default=None, foreign_key="task.id")
+    inventory: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    created_at: datetime = Field(default_factory=utcnow)
+    expires_at: datetime
+
+
+class MulticastSession(SQLModel, table=True):
+    """One stream of one version; survives a restart of the daemon so that receivers find it again."""
+
+    __tablename__ = "multicast_session"
+    id: int = Field(primary_key=True)  # random 32 bit
+    operation_id: str = Field(foreign_key="operation.id", index=True)
+    manifest: str
+    group_address: str
+    port: int
+    report_port: int
+    active: bool = True
+    created_at: datetime = Field(default_factory=utcnow)
+
+
+class Schedule(SQLModel, table=True):
+    """When an operation starts: once (`at`) or by cron expression in an IANA zone."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = ""
+    kind: str = "deploy"
+    request: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    at: datetime | None = None
+    cron: str = ""
+    zone: str = "UTC"
+    next_run_at: datetime | None = Field(default=None, index=True)
+    last_run_at: datetime | None = None
+    last_operation_id: str | None = None
+    last_error: str = ""
+    enabled: bool = True
+    created_by: str = ""
+    created_at: datetime = Field(default_factory=utcnow)
+
+
+class User(SQLModel, table=True):
+    """A person. Argon2id hash."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(unique=True, index=True)
+    password_hash: str
+    role: str = "admin"  # admin | technician | teacher | viewer
+    language: str = ""
+    created_at: datetime = Field(default_factory=utcnow)
+
+
+class WebSession(SQLModel, table=True):
+    """A signed-in browser; SHA-256 of the cookie."""
+
+    __tablename__ = "web_session"
+    hash: str = Field(primary_key=True)
+    user_id: int = Field(foreign_key="user.id", ondelete="CASCADE")
+    csrf: str
+    created_at: datetime = Field(default_factory=utcnow)
+    expires_at: datetime
+
+
+class ApiToken(SQLModel, table=True):
+    """`pxb_<prefix>_<secret>`: found by prefix, compared once by SHA-256 of the secret."""
+
+    __tablename__ = "api_token"
+    prefix: str = Field(primary_key=True)
+    hash: str
+    name: str
+    role: str = "admin"
+    created_at: datetime = Field(default_factory=utcnow)
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
+
+
+class Event(SQLModel, table=True):
+    """The journal: what each plane did, per host; bounded by `journal.keep_per_host` and `journal.keep_days`."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    at: datetime = Field(default_factory=utcnow, index=True)
+    plane: str
+    kind: str = Field(index=True)
+    host_id: int | None = Field(default=None, index=True)
+    mac: str = Field(default="", index=True)
+    operation_id: str | None = Field(default=None, index=True)
+    task_id: str | None = None
+    sentence: str = ""
+    data: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+
+
+class IdempotencyKey(SQLModel, table=True):
+    """The answer to a request that may be sent twice (draft-ietf-httpapi-idempotency-key-header)."""
+
+    __tablename__ = "idempotency_key"
+    key: str = Field(primary_key=True)  # principal + ":" + header
+    fingerprint: str
+    status: int = 0  # 0: in flight
+    body: str = ""
+    location: str = ""
+    created_at: datetime = Field(default_factory=utcnow)
