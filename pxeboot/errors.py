@@ -1,8 +1,8 @@
 """The catalogue of errors: each carries its sentence, a stable code, an HTTP status and an exit code.
 
-Raise at the bottom, decide once at the top: the API turns an `AppError` into problem+json (RFC 9457), the command
-line into one line and an exit code, a page into a message. Exit codes: 1 failed, 2 usage, 3 partly failed,
-4 not found, 5 conflict.
+Raise at the bottom, decide once at the top: the API turns an `AppError` into problem+json (RFC 9457), the
+command line into one line and an exit code, a page into a message. Exit codes: 1 failed, 2 usage, 3 partly
+failed, 4 not found, 5 conflict.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ class NotFound(AppError):
     code = "not-found"
 
     def __init__(self, kind: str, name: object, hint: str = "") -> None:
-        super().__init__(f"There is no {kind} {str(name)!r}." + (f" {hint}" if hint else ""), kind=kind, name=str(name))
+        super().__init__(
+            f"There is no {kind} {str(name)!r}." + (f" {hint}" if hint else ""), kind=kind, name=str(name)
+        )
         self.kind = kind
 
 

@@ -284,7 +284,7 @@ class ApiToken(SQLModel, table=True):
 
 
 class Event(SQLModel, table=True):
-    """The journal: what each plane did, per host; bounded by `journal.keep_per_host` and `journal.keep_days`."""
+    """The journal: what each plane did, per host; bounded by the settings of section `journal`."""
 
     id: int | None = Field(default=None, primary_key=True)
     at: datetime = Field(default_factory=utcnow, index=True)
