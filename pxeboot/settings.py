@@ -1,4 +1,4 @@
-"""Every setting, described in one place: TOML file, then environment `PXEBOOT_SECTION__KEY`.
+"""Every setting, described in one place: TOML file, then environment `PXEBOOT_SECTION__KEY` (lists as JSON).
 
 The file is `/etc/pxeboot/pxeboot.toml` unless `--config` or `PXEBOOT_CONFIG` names another.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from pxeboot.errors import ConfigError
 
@@ -238,6 +238,13 @@ class Settings(BaseSettings):
     images: ImagesSettings = ImagesSettings()
     journal: JournalSettings = JournalSettings()
 
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **others: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over the file, key by key (by default the file would win)."""
+        return others["env_settings"], init_settings
+
     @model_validator(mode="after")
     def _addresses_make_sense(self) -> Settings:
         problems = list(_address_problems(self))
@@ -330,25 +337,9 @@ def load(path: Path | None = None) -> Settings:
         known = ", ".join(sorted(Settings.model_fields))
         raise ConfigError(f"{file}: there is no section [{unknown[0]}]; the sections are: {known}.")
     try:
-        return Settings(**_merged_with_environment(values))
+        return Settings(**values)
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(file, error))) from error
-
-
-def _merged_with_environment(values: dict[str, Any]) -> dict[str, Any]:
-    """The environment wins over the file, key by key (pydantic-settings alone would let the file win)."""
-    merged = {name: dict(table) if isinstance(table, dict) else table for name, table in values.items()}
-    for name, field in Settings.model_fields.items():
-        section = field.annotation
-        if not (isinstance(section, type) and issubclass(section, BaseModel)):
-            continue
-        for key in section.model_fields:
-            text = os.environ.get(f"PXEBOOT_{name}__{key}".upper())
-            if text is None or not isinstance(merged.get(name, {}), dict):
-                continue
-            is_list = "list" in str(section.model_fields[key].annotation)
-            merged.setdefault(name, {})[key] = [part for part in text.split(",") if part] if is_list else text
-    return merged
 
 
 def _explain(file: Path, error: ValidationError) -> Iterator[str]:

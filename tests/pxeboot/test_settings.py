@@ -24,7 +24,7 @@ def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
 
 def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PXEBOOT_HTTP__PORT", "8081")
-    monkeypatch.setenv("PXEBOOT_DHCP__DNS", "10.0.0.1,10.0.0.2")
+    monkeypatch.setenv("PXEBOOT_DHCP__DNS", '["10.0.0.1", "10.0.0.2"]')
     loaded = settings.load(written(tmp_path, "[http]\nport = 8080\n"))
     assert loaded.http.port == 8081
     assert loaded.dhcp.dns == ["10.0.0.1", "10.0.0.2"]
