@@ -1,0 +1,59 @@
+# Every target calls scripts/setup first; when all is there that costs well under 2 seconds.
+SHELL := /bin/bash
+PY := .venv/bin/python
+VAR := $(or $(PXEBOOT_VAR),$(CURDIR)/var)
+
+.PHONY: help setup setup-venv demo test check bench serve clean format lock translations
+
+help:
+	@echo "make demo    the main job in a virtual room: register, capture, multicast deploy, verify (root)"
+	@echo "make test    every test, end to end included (root)"
+	@echo "make check   format, lint, types, imports, fast tests"
+	@echo "make bench   measurements beside peers, written to bench.json (root; ONLY=name,name)"
+	@echo "make serve   a virtual room with the daemon, pages on http://127.0.0.1:8080 (root)"
+
+setup:
+	@scripts/setup all
+
+setup-venv:
+	@scripts/setup venv
+
+demo: setup
+	$(PY) -m pxeboot.cli lab demo
+
+test: setup
+	@$(MAKE) --no-print-directory static
+	$(PY) -m pytest tests
+
+check: setup-venv
+	@$(MAKE) --no-print-directory static
+	$(PY) -m pytest tests -q -m "not net and not disk and not e2e and not fuzz and not browser"
+
+.PHONY: static
+static:
+	.venv/bin/ruff format --check -q .
+	.venv/bin/ruff check -q .
+	.venv/bin/mypy
+	.venv/bin/lint-imports --no-cache > $(VAR)/lint-imports.log || { cat $(VAR)/lint-imports.log; exit 1; }
+
+bench: setup
+	$(PY) -m tests.bench $(if $(ONLY),--only $(ONLY))
+
+serve: setup
+	$(PY) -m pxeboot.cli lab serve
+
+format: setup-venv
+	.venv/bin/ruff check -q --fix .
+	.venv/bin/ruff format -q .
+
+# Renew requirements.lock after a change of pyproject.toml (needs: pip install uv).
+lock:
+	uv pip compile -q --all-extras --generate-hashes --no-emit-index-url --no-header --no-annotate \
+	    --python-version 3.11 pyproject.toml -o requirements.lock
+
+translations: setup-venv
+	$(PY) scripts/compile_translations.py
+
+clean:
+	$(PY) -m pxeboot.cli lab clean || true
+	rm -rf var build .mypy_cache .ruff_cache .pytest_cache
