@@ -1,0 +1,5 @@
+"""`python -m pxeboot`."""
+
+from pxeboot.cli import main
+
+main()

@@ -1,0 +1,5 @@
+"""`python -m pxeboot.cli`."""
+
+from pxeboot.cli import main
+
+main()

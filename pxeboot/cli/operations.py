@@ -1,0 +1,129 @@
+"""`pxeboot operation …`, and the verbs people type: `capture`, `deploy`, `reset`."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Annotated, Any
+
+import typer
+
+from pxeboot.cli.context import options
+from pxeboot.cli.output import console, print_json, print_table, show, size
+
+app = typer.Typer(no_args_is_help=True)
+Id = Annotated[str, typer.Argument(help="Identifier of the operation.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Follow it to its end; exit 1 when all hosts failed, 3 when some.")]
+Timeout = Annotated[float, typer.Option(help="Longest wait in seconds.")]
+Transport = Annotated[str, typer.Option(help="multicast or http.")]
+
+
+@app.command("list")
+def list_() -> None:
+    """List operations, newest first."""
+    operations = options.api().get("/operations", limit=50)["items"]
+    rows = [(o["id"], o["created_at"], o["title"], o["state"], o["created_by"]) for o in operations]
+    show(operations, options.json_output, ("id", "started", "what", "state", "by"), rows)
+
+
+@app.command("show")
+def show_(operation_id: Id) -> None:
+    """Show an operation and the outcome of each host."""
+    _print_operation(options.api().get(f"/operations/{operation_id}"))
+
+
+@app.command()
+def watch(operation_id: Id, timeout: Timeout = 3600) -> None:
+    """Follow an operation to its end."""
+    _follow(operation_id, timeout)
+
+
+@app.command()
+def cancel(operation_id: Id) -> None:
+    """Stop an operation: hosts that have not finished are cancelled."""
+    _print_operation(options.api().call("POST", f"/operations/{operation_id}:cancel").json())
+
+
+def capture(
+    host: Annotated[str, typer.Argument(help="Host whose disk becomes the next version.")],
+    image: Annotated[str, typer.Argument(help="Image that gets the version; made when it does not exist.")],
+    wait: Wait = False,
+    timeout: Timeout = 3600,
+) -> None:
+    """Capture a host's disk as a new version of an image."""
+    _start({"kind": "capture", "hosts": [host], "image": image}, wait, timeout)
+
+
+def deploy(
+    image: Annotated[str, typer.Argument(help="Image or image@version.")],
+    group: Annotated[str, typer.Option(help="Deploy to this group.")] = "",
+    host: Annotated[list[str] | None, typer.Option(help="Deploy to this host; may be given again.")] = None,
+    transport: Transport = "multicast",
+    wait: Wait = False,
+    timeout: Timeout = 3600,
+) -> None:
+    """Deploy an image to a group or to hosts."""
+    body = {"kind": "deploy", "image": image, "group": group or None, "hosts": host or [], "transport": transport}
+    _start(body, wait, timeout)
+
+
+def reset(
+    group: Annotated[str, typer.Argument(help="Group to reset.")],
+    image: Annotated[str, typer.Option(help="Image or image@version; default: the group's image.")] = "",
+    key: Annotated[str, typer.Option(help="Idempotency key: the same key runs once.")] = "",
+    wait: Wait = False,
+    timeout: Timeout = 3600,
+) -> None:
+    """Bring every host of a group back to an image version."""
+    headers = {"Idempotency-Key": key or str(uuid.uuid4())}
+    body = {"image": image} if image else {}
+    answer = options.api().call("POST", f"/groups/{group}:reset", json=body, headers=headers).json()
+    _finish(answer, wait, timeout)
+
+
+def _start(body: dict[str, Any], wait: bool, timeout: float) -> None:
+    headers = {"Idempotency-Key": str(uuid.uuid4())}
+    _finish(options.api().call("POST", "/operations", json=body, headers=headers).json(), wait, timeout)
+
+
+def _finish(operation: dict[str, Any], wait: bool, timeout: float) -> None:
+    if wait:
+        _follow(operation["id"], timeout)
+    else:
+        _print_operation(operation)
+
+
+def _follow(operation_id: str, timeout: float) -> None:
+    operation: dict[str, Any] = {}
+    for operation in options.api().operation_changes(operation_id, timeout):
+        if not options.json_output:
+            states = ", ".join(f"{t['host']} {_progress(t)}" for t in operation["tasks"])
+            console.print(f"{operation['state']}: {states}")
+    _print_operation(operation)
+    if operation["state"] != "done":
+        raise typer.Exit(3 if operation["state"] == "partly" else 1)
+
+
+def _progress(task: dict[str, Any]) -> str:
+    if task["state"] in ("running", "verifying") and task["total"]:
+        return f"{task['stage']} {100 * task['done'] // task['total']} %"
+    return str(task["state"])
+
+
+def _print_operation(operation: dict[str, Any]) -> None:
+    if options.json_output:
+        print_json(operation)
+        return
+    columns = ("host", "state", "verified", "by multicast", "by HTTP", "seconds", "reason")
+    rows = [
+        (
+            t["host"],
+            t["state"],
+            "yes" if t["verified"] else "",
+            size(t["bytes_multicast"]),
+            size(t["bytes_http"]),
+            round(sum(t["seconds"].values())) if t["seconds"] else "",
+            t["reason"],
+        )
+        for t in operation["tasks"]
+    ]
+    print_table(columns, rows, title=f"{operation['title']}: {operation['state']} ({operation['id']})")
