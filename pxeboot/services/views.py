@@ -1,0 +1,234 @@
+"""What services hand out: plain frozen values, detached from any session.
+
+Every name in a view is what people and scripts use (host and group names, `image@number`); row ids are
+there for links only.
+Times are aware UTC datetimes.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+T = TypeVar("T")
+
+
+class View(BaseModel):
+    """A detached value."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Page(View, Generic[T]):
+    """One page of a list; `next_cursor` is opaque, None on the last page."""
+
+    items: list[T]
+    next_cursor: str | None = None
+
+
+class TaskView(View):
+    """One thing one host must do, and how far it is."""
+
+    id: str
+    operation_id: str
+    host_id: int
+    host: str
+    kind: str  # capture | deploy | inventory
+    state: str  # pxeboot.db.models.TaskState
+    reason: str = ""  # of failed and cancelled: one sentence
+    code: str = ""  # stable, of failed
+    attempt: int = 0
+    max_attempts: int = 3
+    stage: str = ""  # inventory scan receive write verify customise upload
+    done: int = 0
+    total: int = 0
+    percent: int | None = None  # of the stage; None when its size is unknown
+    message: str = ""
+    bytes_multicast: int = 0
+    bytes_http: int = 0
+    verified: bool = False
+    seconds: dict[str, Any] = Field(default_factory=dict)  # per stage
+    result: dict[str, Any] = Field(
+        default_factory=dict
+    )  # {"chunks": {"total", "kept", "written"}, "manifest", …}
+    created_at: datetime
+    started_at: datetime | None = None
+    heard_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+class OperationView(View):
+    """One request over many hosts; `tasks` is empty in lists, `counts` never is."""
+
+    id: str
+    kind: str  # capture | deploy | reset | inventory
+    title: str
+    group: str | None = None
+    image: str | None = None  # name; of a capture also before the image exists
+    version: str | None = None  # image@number
+    transport: str = "multicast"
+    params: dict[str, Any] = Field(default_factory=dict)
+    state: str  # running | done | partly | failed | cancelled
+    created_by: str = ""
+    created_at: datetime
+    finished_at: datetime | None = None
+    schedule_id: int | None = None
+    counts: dict[str, int] = Field(default_factory=dict)  # tasks per state
+    percent: int = 0  # of all tasks, roughly: finished ones count 100
+    tasks: list[TaskView] = Field(default_factory=list)
+
+
+class HostView(View):
+    """A machine."""
+
+    id: int
+    name: str
+    state: str  # pending | approved | blocked
+    group: str | None = None
+    image: str | None = None  # its own default image; else its group's
+    macs: list[str] = Field(default_factory=list)
+    uuid: str = ""
+    serial: str = ""
+    manufacturer: str = ""
+    product: str = ""
+    firmware: str = ""  # bios | uefi
+    secure_boot: bool | None = None
+    address: str = ""
+    inventory: dict[str, Any] = Field(default_factory=dict)
+    held_manifest: str = ""
+    held_version: str | None = None  # image@number of what its disk was last proved to hold
+    held_since: datetime | None = None
+    task: TaskView | None = None  # the one it is busy with
+    created_at: datetime
+    seen_at: datetime | None = None
+
+
+class GroupView(View):
+    """A set of hosts."""
+
+    id: int
+    name: str
+    description: str = ""
+    name_template: str = ""
+    image: str | None = None  # what a reset deploys when no image is named
+    hosts: int = 0
+    created_at: datetime
+
+
+class VersionView(View):
+    """One immutable version of an image."""
+
+    id: int
+    name: str  # image@number
+    image: str
+    number: int
+    manifest: str
+    disk_bytes: int = 0
+    used_bytes: int = 0
+    stored_bytes: int = 0
+    chunks: int = 0
+    source_host: str = ""
+    note: str = ""
+    pinned: bool = False
+    created_at: datetime
+
+
+class ImageView(View):
+    """A named line of versions."""
+
+    id: int
+    name: str
+    description: str = ""
+    versions: int = 0
+    latest: VersionView | None = None
+    created_at: datetime
+
+
+class ScheduleView(View):
+    """When an operation starts."""
+
+    id: int
+    name: str
+    kind: str
+    request: dict[str, Any]  # an OperationRequest
+    at: datetime | None = None
+    cron: str = ""
+    zone: str = "UTC"
+    next_run_at: datetime | None = None
+    last_run_at: datetime | None = None
+    last_operation_id: str | None = None
+    last_error: str = ""
+    enabled: bool = True
+    created_by: str = ""
+    created_at: datetime
+
+
+class EventView(View):
+    """One line of the journal."""
+
+    id: int
+    at: datetime
+    plane: str
+    kind: str
+    sentence: str
+    host: str | None = None
+    host_id: int | None = None
+    mac: str = ""
+    operation_id: str | None = None
+    task_id: str | None = None
+    data: dict[str, Any] = Field(default_factory=dict)
+
+
+class UserView(View):
+    """A person."""
+
+    id: int
+    name: str
+    role: str
+    language: str = ""
+    created_at: datetime
+
+
+class ApiTokenView(View):
+    """An API token, without its secret."""
+
+    prefix: str
+    name: str
+    role: str
+    created_at: datetime
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
+
+
+class DiskRule(BaseModel):
+    """Which disk of the machine: the only internal one, or by serial number, or by stable path."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    rule: Literal["only", "serial", "path"] = "only"
+    value: str = Field("", max_length=256)
+
+
+class OperationRequest(BaseModel):
+    """What to do with which hosts.
+
+    `hosts` are names (or ids, or MACs); with `group` it is every host of that group. A capture names
+    exactly one host and the
+    image it adds a version to (made if new). A deploy names `debian` (its latest version) or `debian@3`.
+    A reset may leave
+    `image` out: each host's own default image, else its group's.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    kind: Literal["capture", "deploy", "reset", "inventory"]
+    group: str | None = None
+    hosts: list[str] = Field(default_factory=list, max_length=5000)
+    image: str | None = Field(None, max_length=80)
+    transport: Literal["multicast", "http"] = "multicast"
+    disk: DiskRule = DiskRule()
+    force_full: bool = False  # deploy, reset: write every chunk even if the disk already holds it
+    set_hostname: bool = True  # deploy, reset: give the installed system the host's name
+    then: Literal["reboot", "poweroff"] | None = None  # None: the setting tasks.then
+    note: str = Field("", max_length=500)  # capture: kept with the version
+    max_attempts: int | None = Field(None, ge=1, le=20)  # None: the setting tasks.max_attempts
