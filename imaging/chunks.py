@@ -1,0 +1,108 @@
+"""One chunk's life: read through its mask, hash, compress; and back, with every size limited."""
+
+import os
+import threading
+from collections.abc import Iterable
+
+import zstandard
+from blake3 import blake3
+
+from imaging.errors import ChunkInvalid, DiskError
+from imaging.manifest import CHUNK_SIZE, HASH_SIZE
+
+#: No valid frame is longer: zstd adds less than 0.5 % to what it cannot compress (ZSTD_COMPRESSBOUND).
+MAX_FRAME = CHUNK_SIZE + (CHUNK_SIZE >> 8) + 64
+DEFAULT_LEVEL = 3
+
+_local = threading.local()
+
+
+def hash_chunk(data: bytes | bytearray | memoryview) -> bytes:
+    """BLAKE3-256 of a plain chunk, 32 bytes."""
+    return blake3(data).digest()
+
+
+def compress(data: bytes | bytearray | memoryview, level: int = DEFAULT_LEVEL) -> bytes:
+    """One zstd frame (RFC 8878) with its content size in the header; at most ``CHUNK_SIZE`` bytes go in."""
+    if len(data) > CHUNK_SIZE:
+        raise ValueError(f"a chunk has at most {CHUNK_SIZE} bytes, not {len(data)}")
+    compressors: dict[int, zstandard.ZstdCompressor] = _local.__dict__.setdefault("compressors", {})
+    compressor = compressors.get(level)
+    if compressor is None:
+        compressor = compressors[level] = zstandard.ZstdCompressor(level=level, write_content_size=True)
+    return compressor.compress(data)
+
+
+def content_size(hash: bytes, frame: bytes) -> int:
+    """Plain length that an untrusted frame announces, 1 to ``CHUNK_SIZE``; raises ChunkInvalid."""
+    if len(frame) > MAX_FRAME:
+        raise ChunkInvalid(hash, f"its frame has {len(frame)} bytes")
+    try:
+        parameters = zstandard.get_frame_parameters(frame)
+    except zstandard.ZstdError:
+        raise ChunkInvalid(hash, "it is not a zstd frame") from None
+    # An unknown size reads as 2**64-1, so this also refuses frames that do not tell.
+    size: int = parameters.content_size
+    if not 0 < size <= CHUNK_SIZE or parameters.dict_id:
+        raise ChunkInvalid(hash, "its zstd frame announces a size outside the format")
+    return size
+
+
+def open_frame(hash: bytes, frame: bytes) -> bytes:
+    """Decompress an untrusted frame and check it against its hash.
+
+    Returns the plain chunk. Raises ChunkInvalid when it is not one complete zstd frame of at most
+    ``CHUNK_SIZE`` bytes whose BLAKE3-256 is ``hash``. Never allocates more than ``CHUNK_SIZE`` for the plain
+    bytes.
+    """
+    size = content_size(hash, frame)
+    decompressor: zstandard.ZstdDecompressor | None = _local.__dict__.get("decompressor")
+    if decompressor is None:
+        decompressor = _local.decompressor = zstandard.ZstdDecompressor()
+    try:
+        data: bytes = decompressor.decompress(frame, max_output_size=size, allow_extra_data=False)
+    except zstandard.ZstdError:
+        raise ChunkInvalid(hash, "it does not decompress") from None
+    if len(hash) != HASH_SIZE or blake3(data).digest() != hash:
+        raise ChunkInvalid(hash, "its content has another hash")
+    return data
+
+
+def read_masked(fd: int, offset: int, length: int, runs: Iterable[tuple[int, int]]) -> bytearray:
+    """Read a chunk of a disk: used runs (start, length relative to ``offset``) as they are, the rest zeros.
+
+    Raises DiskError when the disk cannot be read or ends too early.
+    """
+    chunk = bytearray(length)
+    view = memoryview(chunk)
+    for start, size in runs:
+        read_exactly(fd, view[start : start + size], offset + start)
+    return chunk
+
+
+def read_exactly(fd: int, view: memoryview, offset: int) -> None:
+    """Fill ``view`` from ``offset``; raises DiskError."""
+    done = 0
+    while done < len(view):
+        try:
+            count = os.preadv(fd, [view[done:]], offset + done)
+        except OSError as error:
+            raise DiskError(
+                f"Reading the disk failed at byte {offset + done} ({error.strerror}): check the disk."
+            ) from error
+        if count == 0:
+            raise DiskError(f"The disk ends at byte {offset + done}, before what was to be read there.")
+        done += count
+
+
+def write_exactly(fd: int, view: memoryview, offset: int) -> None:
+    """Write all of ``view`` at ``offset``; raises DiskError."""
+    done = 0
+    while done < len(view):
+        try:
+            count = os.pwrite(fd, view[done:], offset + done)
+        except OSError as error:
+            raise DiskError(
+                f"Writing the disk failed at byte {offset + done} ({error.strerror}): check the disk."
+            ) from error
+        done += count
