@@ -99,6 +99,7 @@ class ChunkStore:
         self._pending_bytes = 0
         self._committing: dict[bytes, Place] = {}
         self._pack_fd, self._pack, self._end = -1, 0, 0
+        self._may_resume = True
         self._to_sync: list[int] = []
         self._lock_file = -1
         try:
@@ -232,12 +233,8 @@ class ChunkStore:
         # Only a pack whose every byte is indexed may grow: after a failed fsync nobody knows what is on the
         # disk.
         size = pack_path(self._packs, number).stat().st_size if number else 0
-        resume = (
-            bool(number)
-            and number != self._pack
-            and size < self._pack_size
-            and self._index.ends().get(number) == size
-        )
+        resume = self._may_resume and bool(number) and number != self._pack and size < self._pack_size
+        resume = resume and self._index.ends().get(number) == size
         if not resume:
             number, size = max(number, self._pack) + 1, 0
         flags = os.O_RDWR | os.O_CLOEXEC | (0 if resume else os.O_CREAT | os.O_EXCL)
@@ -253,7 +250,7 @@ class ChunkStore:
         self._pack_fd, self._pack, self._end = fd, number, size
 
     def commit(self) -> None:
-        """Make everything added so far durable. Raises StoreError; what was pending is then to be added again."""
+        """Make everything added so far durable. Raises StoreError: then add again what was pending."""
         with self._commit_lock:
             with self._lock:
                 if not self._pending:
@@ -411,8 +408,8 @@ class ChunkStore:
                 # A pack that others are adding to meanwhile is left alone.
                 growing = self._pack if self._pack_fd >= 0 else 0
                 ends = {n: end for n, end in self._index.ends().items() if n != growing}
-                # And what is moved below must not go into the very pack it comes from.
-                self._pack = max(self._pack, *ends, 0)
+                # What is moved below must not go into the very pack it comes from.
+                self._may_resume = False
             dead: list[bytes] = []
             living: dict[int, list[tuple[bytes, Place]]] = {n: [] for n in ends}
             for hash, place in self._index.all():
