@@ -1,4 +1,7 @@
-"""The commands: `pxeboot <noun> <verb>`; exit status 0 done, 1 failed, 2 usage, 3 partly failed, 4 not found, 5 conflict."""
+"""The commands: `pxeboot <noun> <verb>`.
+
+Exit status: 0 done, 1 failed, 2 usage, 3 partly failed, 4 not found, 5 conflict.
+"""
 
 from __future__ import annotations
 

@@ -17,7 +17,9 @@ app = typer.Typer(no_args_is_help=True)
 @app.command()
 def build(
     dest: Annotated[Path | None, typer.Option(help="Where boot files go; default: data_dir/boot.")] = None,
-    cache: Annotated[Path | None, typer.Option(help="Where packages are kept; default: data_dir/cache.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Where packages are kept; default: data_dir/cache.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Build again although nothing changed.")] = False,
 ) -> None:
     """Build kernel, initramfs and loaders from Debian 13 packages; does nothing when all is up to date."""

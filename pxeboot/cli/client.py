@@ -38,9 +38,7 @@ class Api:
     `~/.config/pxeboot/config.toml` (keys `url`, `token`), else this machine's own server and its `cli.token`.
     """
 
-    def __init__(
-        self, url: str = "", token: str = "", socket: str = "", config: Path | None = None
-    ) -> None:
+    def __init__(self, url: str = "", token: str = "", socket: str = "", config: Path | None = None) -> None:
         profile = _profile()
         known = url or os.environ.get("PXEBOOT_URL") or profile.get("url", "")
         secret = token or os.environ.get("PXEBOOT_TOKEN") or profile.get("token", "")
@@ -56,7 +54,9 @@ class Api:
             transport=transport,
         )
 
-    def call(self, method: str, path: str, *, headers: dict[str, str] | None = None, **more: Any) -> httpx.Response:
+    def call(
+        self, method: str, path: str, *, headers: dict[str, str] | None = None, **more: Any
+    ) -> httpx.Response:
         """Make one request; raise ServerSaid for a problem, AppError when nobody answers."""
         try:
             answer = self._http.request(method, f"/api/v1{path}", headers=headers, **more)
@@ -97,7 +97,9 @@ class Api:
             if operation["state"] != "running":
                 return
             if time.monotonic() > deadline:
-                raise AppError(f"Operation {operation_id} is still running after {timeout:.0f} s; it goes on.")
+                raise AppError(
+                    f"Operation {operation_id} is still running after {timeout:.0f} s; it goes on."
+                )
             time.sleep(1.0)
 
 
@@ -108,7 +110,7 @@ def _problem(answer: httpx.Response, had_token: bool) -> AppError:
         problem = {"detail": f"The server answered {answer.status_code} {answer.reason_phrase}."}
     if answer.status_code == 401 and not had_token:
         return Unauthorized(
-            "The server wants a token. Set PXEBOOT_TOKEN or --token (make one with `pxeboot token create NAME`)."
+            "The server wants a token: set PXEBOOT_TOKEN or --token (`pxeboot token create NAME` makes one)."
         )
     return ServerSaid(answer.status_code, problem)
 

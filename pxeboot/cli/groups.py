@@ -40,7 +40,9 @@ def show_(name: Group) -> None:
 
 
 @app.command()
-def add(name: Group, hosts: Annotated[list[str], typer.Argument(help="Hosts to put into the group.")]) -> None:
+def add(
+    name: Group, hosts: Annotated[list[str], typer.Argument(help="Hosts to put into the group.")]
+) -> None:
     """Put hosts into a group."""
     api = options.api()
     for host in hosts:

@@ -88,7 +88,12 @@ def explain(name: Name) -> None:
     console.print(f"[bold]{answer['host']}[/bold] would now: [bold]{answer['action']}[/bold]")
     console.print(f"because: {answer['reason']}")
     if answer.get("events"):
-        show([], False, ("at", "plane", "what"), [(e["at"], e["plane"], e["sentence"]) for e in answer["events"]])
+        show(
+            [],
+            False,
+            ("at", "plane", "what"),
+            [(e["at"], e["plane"], e["sentence"]) for e in answer["events"]],
+        )
 
 
 def _print_results(answer: dict[str, Any]) -> None:

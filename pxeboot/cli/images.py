@@ -17,7 +17,7 @@ Image = Annotated[str, typer.Argument(help="Name of the image.")]
 def list_() -> None:
     """List images."""
     images = options.api().pages("/images")
-    rows = [(i["name"], len(i["versions"]), i["latest"], i["description"]) for i in images]
+    rows = [(i["name"], i["versions"], (i["latest"] or {}).get("name"), i["description"]) for i in images]
     show(images, options.json_output, ("name", "versions", "latest", "description"), rows)
 
 
@@ -33,9 +33,16 @@ def show_(name: Image) -> None:
     image = options.api().get(f"/images/{name}")
     columns = ("version", "captured", "from", "used", "stored", "chunks", "manifest")
     rows = [
-        (v["number"], v["created_at"], v["source_host"], size(v["used_bytes"]), size(v["stored_bytes"]), v["chunks"])
-        + (v["manifest"][:16],)
-        for v in image["versions"]
+        (
+            v["number"],
+            v["created_at"],
+            v["source_host"],
+            size(v["used_bytes"]),
+            size(v["stored_bytes"]),
+            v["chunks"],
+            v["manifest"][:16],
+        )
+        for v in image["history"]
     ]
     show(image, options.json_output, columns, rows, title=image["name"])
 
@@ -59,7 +66,7 @@ def verify(
     manifest = None
     if name:
         image, _, number = name.partition("@")
-        versions = options.api().get(f"/images/{image}")["versions"]
+        versions = options.api().get(f"/images/{image}")["history"]
         chosen = [v for v in versions if not number or v["number"] == int(number)]
         manifest = max(chosen, key=lambda v: v["number"])["manifest"] if chosen else None
     bad = list(ChunkStore(settings.store_dir).verify(manifest))

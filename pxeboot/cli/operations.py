@@ -12,7 +12,9 @@ from pxeboot.cli.output import console, print_json, print_table, show, size
 
 app = typer.Typer(no_args_is_help=True)
 Id = Annotated[str, typer.Argument(help="Identifier of the operation.")]
-Wait = Annotated[bool, typer.Option("--wait", help="Follow it to its end; exit 1 when all hosts failed, 3 when some.")]
+Wait = Annotated[
+    bool, typer.Option("--wait", help="Follow it to its end; exit 1 when all hosts failed, 3 when some.")
+]
 Timeout = Annotated[float, typer.Option(help="Longest wait in seconds.")]
 Transport = Annotated[str, typer.Option(help="multicast or http.")]
 
@@ -62,7 +64,13 @@ def deploy(
     timeout: Timeout = 3600,
 ) -> None:
     """Deploy an image to a group or to hosts."""
-    body = {"kind": "deploy", "image": image, "group": group or None, "hosts": host or [], "transport": transport}
+    body = {
+        "kind": "deploy",
+        "image": image,
+        "group": group or None,
+        "hosts": host or [],
+        "transport": transport,
+    }
     _start(body, wait, timeout)
 
 

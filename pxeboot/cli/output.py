@@ -41,7 +41,9 @@ def size(count: int | None) -> str:
     raise AssertionError("unreachable")
 
 
-def show(value: Any, as_json: bool, columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> None:
+def show(
+    value: Any, as_json: bool, columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = ""
+) -> None:
     """Print JSON or the table, as asked."""
     if as_json:
         print_json(value)

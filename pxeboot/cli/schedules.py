@@ -16,7 +16,10 @@ app = typer.Typer(no_args_is_help=True)
 def list_() -> None:
     """List schedules."""
     schedules = options.api().pages("/schedules")
-    rows = [(s["id"], s["name"], s["at"] or s["cron"], s["zone"], s["next_run_at"], s["enabled"]) for s in schedules]
+    rows = [
+        (s["id"], s["name"], s["at"] or s["cron"], s["zone"], s["next_run_at"], s["enabled"])
+        for s in schedules
+    ]
     show(schedules, options.json_output, ("id", "name", "when", "zone", "next", "on"), rows)
 
 

@@ -35,7 +35,8 @@ def settings() -> None:
 
 
 def password(
-    name: Annotated[str, typer.Argument(help="Person who forgot the password.")] = "admin", config: Config = None
+    name: Annotated[str, typer.Argument(help="Person who forgot the password.")] = "admin",
+    config: Config = None,
 ) -> None:
     """Give a person of this machine's server a new random password and print it."""
     from pxeboot.db.engine import open_database

@@ -1,0 +1,9 @@
+"""The admin API for scripts: `/api/v1`, bearer tokens, RFC 9457 errors."""
+
+from fastapi import APIRouter
+
+from api.v1 import events, groups, hosts, images, operations, schedules, tokens
+
+router = APIRouter(prefix="/api/v1")
+for part in (hosts, groups, images, operations, schedules, tokens, events):
+    router.include_router(part.router)

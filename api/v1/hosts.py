@@ -1,0 +1,98 @@
+"""`/api/v1/hosts`: machines, their approval, their journal, and why they boot what they boot."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Literal
+
+from fastapi import APIRouter, Response
+
+from api.v1.deps import Admin, Cursor, Limit, ServicesDep, Technician, Viewer
+from api.v1.schemas import ExplainAnswer, HostCreate, HostResult, HostResults, HostsNamed, HostUpdate
+from pxeboot.errors import AppError, problem_code
+from pxeboot.services import explain, hosts, journal
+from pxeboot.services.views import EventView, HostView, Page
+
+router = APIRouter(tags=["hosts"])
+
+
+@router.get("/hosts", operation_id="listHosts")
+def list_hosts(
+    these: ServicesDep,
+    who: Viewer,
+    state: Literal["pending", "approved", "blocked"] | None = None,
+    group: str | None = None,
+    q: str = "",
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[HostView]:
+    """Hosts by name."""
+    with these.read() as session:
+        return hosts.list_hosts(session, state=state, group=group, q=q, cursor=cursor, limit=limit)
+
+
+@router.post("/hosts", status_code=201, operation_id="createHost")
+def create_host(these: ServicesDep, who: Technician, body: HostCreate, response: Response) -> HostView:
+    """Add a host by hand."""
+    with these.write() as session:
+        view = hosts.create_host(session, **body.model_dump(), actor=who.name)
+    response.headers["Location"] = f"/api/v1/hosts/{view.name}"
+    return view
+
+
+@router.post("/hosts:approve", operation_id="approveHosts")
+def approve_hosts(these: ServicesDep, who: Technician, body: HostsNamed) -> HostResults:
+    """Let hosts be given tasks; one result per host."""
+    results = []
+    for name in body.hosts:
+        try:
+            with these.write() as session:
+                view = hosts.approve_hosts(session, [name], actor=who.name)[0]
+            results.append(HostResult(host=view.name, ok=True))
+        except AppError as error:
+            results.append(HostResult(host=name, ok=False, code=problem_code(error), reason=error.sentence))
+    return HostResults(results=results)
+
+
+@router.get("/hosts/{host}", operation_id="getHost")
+def get_host(these: ServicesDep, who: Viewer, host: str) -> HostView:
+    """One host by name, id or MAC."""
+    with these.read() as session:
+        return hosts.get_host(session, host)
+
+
+@router.patch("/hosts/{host}", operation_id="updateHost")
+def update_host(these: ServicesDep, who: Technician, host: str, body: HostUpdate) -> HostView:
+    """Change a host; members that are not given stay."""
+    with these.write() as session:
+        return hosts.update_host(session, host, actor=who.name, **body.model_dump(exclude_unset=True))
+
+
+@router.delete("/hosts/{host}", status_code=204, operation_id="deleteHost")
+def delete_host(these: ServicesDep, who: Admin, host: str) -> None:
+    """Forget a host: it is unknown again."""
+    with these.write() as session:
+        hosts.delete_host(session, host, actor=who.name)
+
+
+@router.get("/hosts/{host}/events", operation_id="listHostEvents")
+def list_host_events(
+    these: ServicesDep, who: Viewer, host: str, limit: Limit = 50, cursor: Cursor = None
+) -> Page[EventView]:
+    """What a host asked and was told, newest first."""
+    with these.read() as session:
+        return journal.list_events(session, host=host, limit=limit, cursor=cursor)
+
+
+@router.get("/hosts/{host}/explain", operation_id="explainHost")
+def explain_host(these: ServicesDep, who: Viewer, host: str) -> ExplainAnswer:
+    """What it would boot now and why, and what it did last; an unknown MAC is explained too."""
+    with these.read() as session:
+        answer = explain.explain(session, host, settings=these.settings, now=datetime.now(UTC))
+    return ExplainAnswer(
+        host=answer.host.name if answer.host else answer.mac,
+        action=answer.action,
+        reason=answer.reason,
+        sentences=answer.sentences,
+        events=answer.events,
+    )

@@ -1,0 +1,68 @@
+"""`/api/v1/operations`: what was asked of many hosts, and the outcome of each, live."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
+
+from api.v1.deps import Admin, Cursor, IdempotencyKey, Limit, ServicesDep, Viewer
+from api.v1.idempotent import once
+from api.v1.live import operation_stream
+from pxeboot.services import operations
+from pxeboot.services.views import OperationRequest, OperationView, Page
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/operations", operation_id="listOperations")
+def list_operations(
+    these: ServicesDep,
+    who: Viewer,
+    state: str | None = None,
+    kind: str | None = None,
+    host: str | None = None,
+    group: str | None = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[OperationView]:
+    """Newest first, with counts instead of tasks."""
+    with these.read() as session:
+        return operations.list_operations(
+            session, state=state, kind=kind, host=host, group=group, cursor=cursor, limit=limit
+        )
+
+
+@router.post("/operations", status_code=202, operation_id="startOperation", response_model=OperationView)
+async def start_operation(
+    request: Request, these: ServicesDep, who: Admin, body: OperationRequest, key: IdempotencyKey = None
+) -> Response:
+    """Capture from a host, or deploy to hosts or a group; hosts take their tasks when they boot."""
+    return await once(
+        request,
+        these,
+        who,
+        key,
+        lambda session: operations.start(session, body, actor=who.name, settings=these.settings),
+    )
+
+
+@router.get("/operations/{operation}", operation_id="getOperation")
+def get_operation(these: ServicesDep, who: Viewer, operation: str) -> OperationView:
+    """One operation with the outcome of each host."""
+    with these.read() as session:
+        return operations.get(session, operation)
+
+
+@router.post("/operations/{operation}:cancel", operation_id="cancelOperation")
+def cancel_operation(these: ServicesDep, who: Admin, operation: str) -> OperationView:
+    """End what has not ended."""
+    with these.write() as session:
+        return operations.cancel(session, operation, actor=who.name)
+
+
+@router.get(
+    "/operations/{operation}/events", operation_id="followOperation", response_class=StreamingResponse
+)
+async def follow_operation(these: ServicesDep, who: Viewer, operation: str) -> StreamingResponse:
+    """Server-sent events: `operation` with the whole operation at each change, then `end`."""
+    return await operation_stream(these, operation)
