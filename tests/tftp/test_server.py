@@ -1,0 +1,188 @@
+"""The shell on loopback: sockets, identifiers, limits, the end."""
+
+import asyncio
+import socket
+
+import pytest
+
+from tftp.files import Folder
+from tftp.packet import Ack, Data, Error, OptionAck, ReadRequest, WriteRequest, parse
+from tftp.server import (
+    RequestIgnored,
+    RequestRefused,
+    Server,
+    ServerLimits,
+    TransferEnded,
+    TransferStarted,
+)
+from tftp.transfer import Limits, TransferAborted, TransferCompleted, TransferFailed
+
+
+class Client:
+    """A UDP socket with an opinion about time."""
+
+    def __init__(self, address="127.0.0.1"):
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self.socket.bind((address, 0))
+
+    def send(self, packet, to):
+        self.socket.sendto(packet.to_bytes(), to)
+
+    async def receive(self, seconds=2.0):
+        loop = asyncio.get_running_loop()
+        data, source = await asyncio.wait_for(loop.sock_recvfrom(self.socket, 70_000), seconds)
+        return parse(data), source
+
+    async def silence(self, seconds=0.2):
+        with pytest.raises(asyncio.TimeoutError):
+            await self.receive(seconds)
+
+
+@pytest.fixture
+def client():
+    c = Client()
+    yield c
+    c.socket.close()
+
+
+@pytest.fixture
+async def server(tmp_path):
+    (tmp_path / "small").write_bytes(b"abc")
+    (tmp_path / "big").write_bytes(bytes(range(256)) * 40)
+    limits = ServerLimits(transfers_per_peer=3, transfer=Limits(timeout=0.2, tries=2))
+    server = Server(Folder(tmp_path), "127.0.0.1", 0, limits)
+    server.happened = []
+    server.on_event = server.happened.append
+    await server.start()
+    server.at = ("127.0.0.1", server.port)
+    yield server
+    await server.stop()
+
+
+async def until(condition, seconds=5.0):
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_read(server, client):
+    client.send(ReadRequest("//small"), server.at)
+    packet, source = await client.receive()
+    assert packet == Data(1, b"abc")
+    assert source[1] != server.port
+    client.send(Ack(1), source)
+    await until(lambda: len(server.happened) == 2)
+    started, ended = server.happened
+    assert isinstance(started, TransferStarted)
+    assert (started.name, started.size, started.blksize) == ("//small", 3, 512)
+    assert isinstance(ended, TransferEnded)
+    assert isinstance(ended.result, TransferCompleted)
+
+
+async def test_absent_refused_and_written(server, client):
+    for request, code in ((ReadRequest("x"), 1), (ReadRequest("../x"), 2), (WriteRequest("small"), 2)):
+        client.send(request, server.at)
+        packet, _ = await client.receive(0.5)
+        assert isinstance(packet, Error)
+        assert packet.code == code
+    await until(lambda: len(server.happened) == 3)
+    assert all(isinstance(e, RequestRefused) for e in server.happened)
+
+
+async def test_garbage_is_not_answered(server, client):
+    for datagram in (b"", b"\0", b"\0\x01", b"\0\x04\0\0", b"\0\x05\0\0x\0", b"\xff" * 2000):
+        client.socket.sendto(datagram, server.at)
+    await client.silence()
+    client.send(ReadRequest("small"), server.at)
+    assert (await client.receive())[0] == Data(1, b"abc")
+
+
+async def test_a_stranger_is_told_and_the_transfer_goes_on(server, client):
+    client.send(ReadRequest("small"), server.at)
+    _, source = await client.receive()
+    stranger = Client()
+    stranger.send(Ack(1), source)
+    packet, _ = await stranger.receive()
+    assert packet.code == 5
+    stranger.socket.close()
+    client.send(Ack(1), source)
+    await until(lambda: any(isinstance(e, TransferEnded) for e in server.happened))
+    assert isinstance(server.happened[-1].result, TransferCompleted)
+
+
+async def test_a_repeated_request_is_one_transfer(server, client):
+    for _ in range(3):
+        client.send(ReadRequest("small"), server.at)
+    assert (await client.receive())[0] == Data(1, b"abc")
+    await client.silence(0.1)
+    assert len(server.happened) == 1
+
+
+async def test_another_file_from_the_same_port_replaces_the_transfer(server, client):
+    client.send(ReadRequest("big"), server.at)
+    await client.receive()
+    client.send(ReadRequest("small"), server.at)
+    packet, _ = await client.receive()
+    assert packet == Data(1, b"abc")
+    assert [type(e) for e in server.happened] == [TransferStarted, TransferEnded, TransferStarted]
+
+
+async def test_the_probe_for_the_size(server, client):
+    client.send(ReadRequest("big", "octet", (("tsize", "0"),)), server.at)
+    packet, source = await client.receive()
+    assert packet == OptionAck((("tsize", "10240"),))
+    client.send(Error(8, "User aborted the transfer"), source)
+    await until(lambda: len(server.happened) == 2)
+    assert isinstance(server.happened[-1].result, TransferAborted)
+    assert server.happened[-1].result.normal
+
+
+async def test_a_silent_peer_is_given_up(server, client):
+    client.send(ReadRequest("small"), server.at)
+    packets = [(await client.receive())[0] for _ in range(3)]
+    assert packets[:2] == [Data(1, b"abc")] * 2
+    assert isinstance(packets[2], Error)
+    assert isinstance(server.happened[-1].result, TransferFailed)
+
+
+async def test_a_closed_port_ends_the_transfer_early(server, client):
+    client.send(ReadRequest("small"), server.at)
+    await client.receive()
+    client.socket.close()
+    await until(lambda: len(server.happened) == 2)
+    assert "closed its port" in server.happened[-1].result.reason
+
+
+async def test_limit_per_peer(server):
+    clients = [Client() for _ in range(4)]
+    for c in clients:
+        c.send(ReadRequest("small"), server.at)
+    await until(lambda: any(isinstance(e, RequestIgnored) for e in server.happened))
+    await clients[3].silence(0.1)
+    _, source = await clients[0].receive()
+    clients[0].send(Ack(1), source)
+    await until(lambda: any(isinstance(e, TransferEnded) for e in server.happened))
+    clients[3].send(ReadRequest("small"), server.at)
+    assert (await clients[3].receive())[0] == Data(1, b"abc")
+    for c in clients:
+        c.socket.close()
+
+
+async def test_windows_travel_whole(server, client):
+    client.send(ReadRequest("big", "octet", (("blksize", "1024"), ("windowsize", "16"))), server.at)
+    _, source = await client.receive()
+    client.send(Ack(0), source)
+    got = [(await client.receive())[0] for _ in range(11)]
+    assert [p.block for p in got] == list(range(1, 12))
+    assert b"".join(p.payload for p in got) == bytes(range(256)) * 40
+    client.send(Ack(11), source)
+    await until(lambda: len(server.happened) == 2)
+
+
+async def test_stop_tells_the_peers(server, client):
+    client.send(ReadRequest("big"), server.at)
+    await client.receive()
+    await server.stop()
+    packet, _ = await client.receive()
+    assert isinstance(packet, Error)
+    await server.stop()
