@@ -19,7 +19,9 @@ from pxeboot.lab.errors import ConsoleTimeout, LabError
 
 # ECMA-48: CSI sequences, OSC strings, charset selections and two-byte escapes; then control bytes but \n
 # and \t.
-_ESCAPE = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[()*+#][0-9A-Za-z]|[ -/]*[0-Z\\-~])")
+_ESCAPE = re.compile(
+    rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[()*+#][0-9A-Za-z]|[ -/]*[0-Z\\-~])"
+)
 # Moving the cursor to another place ends what was written: keep words of different screen lines apart.
 _MOVE = re.compile(rb"\x1b\[[0-9;]*[HfABEFGd]")
 _UNFINISHED = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*|\][^\x07\x1b]*|[()*+#]|)\Z")
@@ -61,7 +63,7 @@ class Console:
         seconds.
         """
         self._socket = connect_unix(path, timeout)
-        self._thread = threading.Thread(target=self._read, args=(self._socket,), name=f"console-{path.stem}", daemon=True)
+        self._thread = threading.Thread(target=self._read, args=(self._socket,), daemon=True)
         self._thread.start()
 
     def _read(self, line: socket.socket) -> None:
@@ -119,15 +121,21 @@ class Console:
         deadline = time.monotonic() + timeout
         with self._changed:
             while True:
-                found = [(m.start(), i, m) for i, p in enumerate(compiled) if (m := p.search(self._text,
-                self._cursor))] if found:
-                    _, index, match = min(found, key=lambda f: f[:2]) self._cursor = match.end() return
-                    index, match
+                found = [
+                    (match.start(), index, match)
+                    for index, expression in enumerate(compiled)
+                    if (match := expression.search(self._text, self._cursor))
+                ]
+                if found:
+                    _, index, match = min(found, key=lambda item: item[:2])
+                    self._cursor = match.end()
+                    return index, match
                 left = deadline - time.monotonic()
                 if left <= 0 or not self.attached:
-                    why = f"within {timeout:.0f} s" if left <= 0 else "before the machine went off" tail =
-                    "\n".join(self._text[-2000:].splitlines()[-15:]) raise ConsoleTimeout(f"the console did
-                    not show {' or '.join(patterns)!r} {why}; last lines:\n{tail}")
+                    why = f"within {timeout:.0f} s" if left <= 0 else "before the machine went off"
+                    tail = "\n".join(self._text[-2000:].splitlines()[-15:])
+                    wanted = " or ".join(patterns)
+                    raise ConsoleTimeout(f"the console did not show {wanted!r} {why}; last lines:\n{tail}")
                 self._changed.wait(left)
 
     def send(self, text: str, *, pace: float = 0.03) -> None:

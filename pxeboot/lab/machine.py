@@ -68,9 +68,12 @@ class MachineSpec:
     def __post_init__(self) -> None:
         if self.firmware not in ("bios", "uefi", "uefi-secureboot"):
             raise LabError(f"firmware {self.firmware!r} is none of bios, uefi, uefi-secureboot")
-        fill = object.__setattr__ fill(self, "mac", self.mac.lower() or mac_of(self.name)) fill(self,
-        "serial", self.serial or "LAB" + hashlib.sha256(self.name.encode()).hexdigest()[:9].upper()) if
-        self.identity.int == 0:
+        fill = object.__setattr__
+        fill(self, "mac", self.mac.lower() or mac_of(self.name))
+        fill(
+            self, "serial", self.serial or "LAB" + hashlib.sha256(self.name.encode()).hexdigest()[:9].upper()
+        )
+        if self.identity.int == 0:
             fill(self, "identity", uuid.uuid5(uuid.NAMESPACE_OID, f"pxeboot lab {self.name} {self.mac}"))
 
     def arguments(self, *, runtime: Path, variables: Path, tap: str) -> list[str]:
@@ -80,37 +83,41 @@ class MachineSpec:
         uefi, secure = self.firmware != "bios", self.firmware == "uefi-secureboot"
         first = (0, 1) if self.network_first else (1, 0)
         out = ["-name", self.name, "-no-user-config", "-nodefaults", "-display", "none"]
-        # graphics=off makes SeaBIOS mirror its text screen to the serial line, so that iPXE's menu is seen
-        # there.
-        out += ["-machine", f"q35,smm={'on' if secure else 'off'},graphics=off,vmport=off"] out +=
-        ["-accel", "tcg,thread=multi" if self.accel == "tcg" else "kvm"] out += ["-cpu", self.cpu or ("host"
-        if self.accel == "kvm" else "max")] out += ["-smp", str(self.cpus), "-m", str(self.memory), "-rtc",
-        "base=utc"] smbios =
-        f"manufacturer={self.manufacturer},product={self.product},serial={self.serial},uuid={self.identity}"
-        out += ["-smbios", f"type=1,{smbios}", "-smbios",
-        f"type=3,manufacturer={self.manufacturer},asset={self.name}"] if uefi:
-            code = OVMF / FIRMWARE_FILES[self.firmware][0] if secure:  # only code in SMM may write the
-            variables that hold the keys
-                out += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
-            out += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={code}"]
-            out += ["-drive", f"if=pflash,unit=1,format=raw,file={variables}"]
-            # OVMF would try PXEv6 for a minute after PXEv4; the room has no IPv6.
-            out += ["-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n"]
-            out += ["-fw_cfg", "name=opt/org.tianocore/IPv6Support,string=n"]
-        card = f"virtio-net-pci,netdev=n0,mac={self.mac},bootindex={first[0]}"
+        # graphics=off makes SeaBIOS mirror its text screen to the serial line: iPXE's menu is seen there.
+        out += ["-machine", f"q35,smm={'on' if secure else 'off'},graphics=off,vmport=off"]
+        out += ["-accel", "tcg,thread=multi" if self.accel == "tcg" else "kvm"]
+        out += ["-cpu", self.cpu or ("host" if self.accel == "kvm" else "max")]
+        out += ["-smp", str(self.cpus), "-m", str(self.memory), "-rtc", "base=utc"]
+        maker = f"manufacturer={self.manufacturer}"
+        out += ["-smbios", f"type=1,{maker},product={self.product},serial={self.serial},uuid={self.identity}"]
+        out += ["-smbios", f"type=3,{maker},asset={self.name}"]
+        if uefi:
+            out += self._firmware_arguments(variables, secure)
         # An empty romfile leaves the card to OVMF's own driver and PXE stack; for SeaBIOS the ROM is the
         # iPXE.
+        card = f"virtio-net-pci,netdev=n0,mac={self.mac},bootindex={first[0]}"
         out += ["-netdev", f"tap,id=n0,ifname={tap},script=no,downscript=no"]
         out += ["-device", card + (",romfile=" if uefi else "")]
         if self.disk is not None:
             # unsafe: a flush by the guest need not reach our disk; the page cache survives a killed QEMU.
-            out += ["-drive", f"if=none,id=d0,format=raw,cache=unsafe,discard=unmap,detect-zeroes=unmap,file={self.disk}"]
+            how = "format=raw,cache=unsafe,discard=unmap,detect-zeroes=unmap"
+            out += ["-drive", f"if=none,id=d0,{how},file={self.disk}"]
             device = {"virtio": "virtio-blk-pci", "nvme": "nvme", "ahci": "ide-hd,bus=ide.0"}[self.disk_bus]
             out += ["-device", f"{device},drive=d0,bootindex={first[1]},serial={self.serial}D"]
         out += ["-object", "rng-random,id=r0,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=r0"]
         for name in ("serial", "qmp"):
             out += ["-chardev", f"socket,id={name},path={runtime / f'{self.name}.{name}'},server=on,wait=off"]
-        out += ["-serial", "chardev:serial", "-mon", "chardev=qmp,mode=control"]
+        return [*out, "-serial", "chardev:serial", "-mon", "chardev=qmp,mode=control"]
+
+    def _firmware_arguments(self, variables: Path, secure: bool) -> list[str]:
+        code = OVMF / FIRMWARE_FILES[self.firmware][0]
+        # With secure, only code in System Management Mode may write the variables that hold the keys.
+        out = ["-global", "driver=cfi.pflash01,property=secure,value=on"] if secure else []
+        out += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={code}"]
+        out += ["-drive", f"if=pflash,unit=1,format=raw,file={variables}"]
+        # OVMF would try PXEv6 for a minute after PXEv4; the room has no IPv6.
+        for name in ("IPv6PXESupport", "IPv6Support"):
+            out += ["-fw_cfg", f"name=opt/org.tianocore/{name},string=n"]
         return out
 
 
@@ -245,7 +252,8 @@ def kvm_works(timeout: float = 5.0) -> bool:
     with tempfile.NamedTemporaryFile(suffix=".img") as image:
         image.write(sector)
         image.flush()
-        argv = [processes.need("qemu-system-x86_64"), "-accel", "kvm", "-nodefaults", "-display", "none", "-m", "16"]
+        argv = [processes.need("qemu-system-x86_64"), "-accel", "kvm", "-nodefaults", "-display", "none"]
+        argv += ["-m", "16"]
         argv += ["-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-drive", f"format=raw,file={image.name}"]
         process = processes.spawn(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
