@@ -1,0 +1,102 @@
+"""What an answer is made of: where a request arrived, what to send where, and what to tell the journal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from dhcp.packet import ANY, BROADCAST, BROADCAST_FLAG, MessageType, Packet
+
+SERVER_PORT: Final = 67
+CLIENT_PORT: Final = 68
+PXE_PORT: Final = 4011
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """How a datagram reached us.
+
+    Attributes:
+        interface: its name.
+        address: our own address on it that fits the sender (the kernel's choice for broadcasts).
+        destination: the address the datagram was sent to.
+        source, source_port: of its sender.
+        port: the port of ours it came to, 67 or 4011.
+    """
+
+    interface: str
+    address: str
+    destination: str = BROADCAST
+    source: str = ANY
+    source_port: int = CLIENT_PORT
+    port: int = SERVER_PORT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Send:
+    """Send this packet.
+
+    Attributes:
+        packet: the reply, to be written with `data()`.
+        to, port: where to.
+        l2: the client's hardware address when it has no IP address yet and cannot answer ARP: the shell makes
+            a neighbour entry first, and sends to 255.255.255.255 instead when it cannot.
+        limit: the largest datagram the client takes (option 57), in bytes with IP and UDP headers.
+    """
+
+    packet: Packet
+    to: str
+    port: int
+    l2: str | None = None
+    limit: int = 576
+
+    @property
+    def broadcast(self) -> bool:
+        """Whether every machine on the link gets it."""
+        return self.to == BROADCAST
+
+    def data(self) -> bytes:
+        """The datagram's payload."""
+        return self.packet.to_bytes(self.limit)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noted:
+    """One decision, for the journal: `kind` (`dhcp.offered`), machine, sentence with the reason, facts."""
+
+    kind: str
+    mac: str
+    sentence: str
+    data: dict[str, object] = field(default_factory=dict)
+
+
+Action = Send | Noted
+
+
+def deliver(request: Packet, reply: Packet, arrived_on: Arrival) -> Send:
+    """Where a reply goes: RFC 2131 §4.1, in its order; and 4011's own rule.
+
+    | the request | the reply goes to |
+    |---|---|
+    | came to 4011 (PXE 2.1; EDK2 also sends *from* 4011) | its source address and port |
+    | came through a relay (giaddr) | giaddr:67; a NAK with the broadcast bit set, for the relay (§4.3.2) |
+    | gets a NAK | 255.255.255.255:68: its address is what is wrong |
+    | has ciaddr (not a DISCOVER: there it is rubbish) | ciaddr:68 |
+    | has the broadcast bit, or no Ethernet address | 255.255.255.255:68 |
+    | else | yiaddr:68 at the hardware address, by a neighbour entry |
+    """
+    limit = request.size_limit
+    if arrived_on.port == PXE_PORT:
+        return Send(packet=reply, to=arrived_on.source, port=arrived_on.source_port, limit=limit)
+    nak = reply.message_type == MessageType.NAK
+    if request.giaddr != ANY:
+        if nak:
+            reply = replace(reply, flags=reply.flags | BROADCAST_FLAG)
+        return Send(packet=reply, to=request.giaddr, port=SERVER_PORT, limit=limit)
+    if nak:
+        return Send(packet=reply, to=BROADCAST, port=CLIENT_PORT, limit=limit)
+    if request.ciaddr != ANY and request.message_type != MessageType.DISCOVER:
+        return Send(packet=reply, to=request.ciaddr, port=CLIENT_PORT, limit=limit)
+    if request.broadcast or request.htype != 1 or len(request.chaddr) != 6 or reply.yiaddr == ANY:
+        return Send(packet=reply, to=BROADCAST, port=CLIENT_PORT, limit=limit)
+    return Send(packet=reply, to=reply.yiaddr, port=CLIENT_PORT, l2=request.chaddr.hex(":"), limit=limit)

@@ -1,0 +1,250 @@
+"""One DHCP message as a value: any bytes become a `Packet` or a `PacketError`, and a `Packet` becomes bytes.
+
+RFC 2131 §2 (layout), RFC 2132 §9.3 (overload, understood on reading, never used on writing: PXE ROMs and shim
+read `file` and `sname` from the header), RFC 3046 §2.2 (option 82 last, unchanged).
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from enum import IntEnum
+from socket import inet_aton, inet_ntoa
+from typing import Final
+
+from dhcp import options as opt
+from dhcp.options import Options, PacketError
+
+__all__ = ["ANY", "BROADCAST", "MessageType", "Packet", "PacketError"]
+
+ANY: Final = "0.0.0.0"
+BROADCAST: Final = "255.255.255.255"
+BROADCAST_FLAG: Final = 0x8000
+
+# The header up to and with the magic cookie of RFC 1497.
+_HEADER = struct.Struct("!BBBBIHH4s4s4s4s16s64s128s4s")
+_COOKIE: Final = b"\x63\x82\x53\x63"
+_ZERO: Final = b"\0\0\0\0"
+# IP (20) and UDP (8) headers: option 57 and the 576 bytes of RFC 2131 §2 count the whole datagram.
+_IP_UDP: Final = 28
+MINIMUM_LIMIT: Final = 576
+MAXIMUM_LIMIT: Final = 1500
+# BOOTP's size (RFC 951): some relays and ROMs drop what is shorter.
+_BOOTP_SIZE: Final = 300
+
+# First come, first kept when a reply must be cut: RFC 2131 §4.3 and PXE 2.1 need these, the rest are wishes.
+# 53 and 54 lead because old ROMs look at the first bytes only.
+_RANK: Final = (
+    opt.MESSAGE_TYPE,
+    opt.SERVER_IDENTIFIER,
+    opt.LEASE_TIME,
+    opt.SUBNET_MASK,
+    opt.VENDOR_CLASS,
+    opt.VENDOR_SPECIFIC,
+    opt.CLIENT_UUID,
+    opt.ROUTER,
+    opt.TFTP_SERVER_NAME,
+    opt.BOOT_FILE_NAME,
+    opt.IPXE_ENCAPSULATED,
+    opt.DOMAIN_NAME_SERVER,
+    opt.RENEWAL_TIME,
+    opt.REBINDING_TIME,
+)
+
+
+class MessageType(IntEnum):
+    """Option 53 (RFC 2132 §9.6)."""
+
+    DISCOVER = 1
+    OFFER = 2
+    REQUEST = 3
+    DECLINE = 4
+    ACK = 5
+    NAK = 6
+    RELEASE = 7
+    INFORM = 8
+
+
+@dataclass(slots=True, kw_only=True)
+class Packet:
+    """A DHCP message. Addresses are dotted quads, `chaddr` has `hlen` bytes, `sname` and `file` have no NUL.
+
+    Treat it as a value: nothing changes one after it was made.
+    """
+
+    op: int = 1
+    htype: int = 1
+    hops: int = 0
+    xid: int = 0
+    secs: int = 0
+    flags: int = 0
+    ciaddr: str = ANY
+    yiaddr: str = ANY
+    siaddr: str = ANY
+    giaddr: str = ANY
+    chaddr: bytes = b""
+    sname: bytes = b""
+    file: bytes = b""
+    options: Options = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, data: bytes) -> Packet:
+        """Read a datagram's payload.
+
+        Raises:
+            PacketError: shorter than header and cookie, no magic cookie (plain BOOTP), `hlen` above 16, an
+                option that runs past its field or has an impossible length. Nothing else, whatever the bytes.
+        """
+        if len(data) < _HEADER.size:
+            raise PacketError(f"{len(data)} bytes are too few for a DHCP message")
+        fields = _HEADER.unpack_from(data)
+        (
+            op,
+            htype,
+            hlen,
+            hops,
+            xid,
+            secs,
+            flags,
+            ciaddr,
+            yiaddr,
+            siaddr,
+            giaddr,
+            chaddr,
+            sname,
+            file,
+            cookie,
+        ) = fields
+        if cookie != _COOKIE:
+            raise PacketError("no magic cookie: BOOTP without options, or not BOOTP at all")
+        if op not in (1, 2):
+            raise PacketError(f"op is {op}, neither BOOTREQUEST nor BOOTREPLY")
+        if hlen > 16:
+            raise PacketError(f"a hardware address of {hlen} bytes does not fit in chaddr")
+        options = opt.parse(data, start=_HEADER.size)
+        overload = options.get(opt.OVERLOAD, b"\0")[0] if options.get(opt.OVERLOAD) else 0
+        if overload & 1:  # RFC 2131 §4.1: first options, then file, then sname
+            options = opt.parse(file, options)
+            file = b""
+        if overload & 2:
+            options = opt.parse(sname, options)
+            sname = b""
+        opt.check_lengths(options)
+        options.pop(opt.OVERLOAD, None)  # done with: the value is whole now
+        return cls(
+            op=op,
+            htype=htype,
+            hops=hops,
+            xid=xid,
+            secs=secs,
+            flags=flags,
+            ciaddr=inet_ntoa(ciaddr) if ciaddr != _ZERO else ANY,
+            yiaddr=inet_ntoa(yiaddr) if yiaddr != _ZERO else ANY,
+            siaddr=inet_ntoa(siaddr) if siaddr != _ZERO else ANY,
+            giaddr=inet_ntoa(giaddr) if giaddr != _ZERO else ANY,
+            chaddr=chaddr[:hlen],
+            sname=sname.partition(b"\0")[0],
+            file=file.partition(b"\0")[0],
+            options=options,
+        )
+
+    def to_bytes(self, limit: int = MINIMUM_LIMIT) -> bytes:
+        """The payload of a datagram of at most `limit` bytes with IP and UDP headers (as option 57 counts).
+
+        Options that do not fit are left out, the least needed first; option 82 is always there, unchanged and
+        last, and is not counted: the relay takes it out before the client's limit matters (RFC 3046 §2.1).
+
+        Raises:
+            ValueError: `file` longer than 127 bytes, `sname` than 63, `chaddr` than 16: our own mistake.
+            OSError: an address that is not a dotted quad.
+        """
+        if len(self.file) > 127 or len(self.sname) > 63 or len(self.chaddr) > 16:
+            raise ValueError("file, sname or chaddr does not fit in its NUL-terminated header field")
+        parts = [
+            _HEADER.pack(
+                self.op,
+                self.htype,
+                len(self.chaddr),
+                self.hops,
+                self.xid,
+                self.secs,
+                self.flags,
+                inet_aton(self.ciaddr),
+                inet_aton(self.yiaddr),
+                inet_aton(self.siaddr),
+                inet_aton(self.giaddr),
+                self.chaddr,
+                self.sname,
+                self.file,
+                _COOKIE,
+            )
+        ]
+        room = max(limit, MINIMUM_LIMIT) - _IP_UDP - _HEADER.size - 1
+        last = b""
+        pending = dict(self.options)
+        relay = pending.pop(opt.RELAY_AGENT_INFORMATION, None)
+        if relay is not None:
+            last = opt.encode(opt.RELAY_AGENT_INFORMATION, relay)
+        for code in _RANK:
+            if code in pending:
+                encoded = opt.encode(code, pending.pop(code))
+                if len(encoded) <= room:
+                    room -= len(encoded)
+                    parts.append(encoded)
+        for code, value in pending.items():
+            encoded = opt.encode(code, value)
+            if len(encoded) <= room:
+                room -= len(encoded)
+                parts.append(encoded)
+        parts.append(last)
+        parts.append(b"\xff")
+        return b"".join(parts).ljust(_BOOTP_SIZE, b"\0")
+
+    @property
+    def message_type(self) -> int:
+        """Option 53 as a number (compare with `MessageType`), 0 when it is absent: BOOTP."""
+        value = self.options.get(opt.MESSAGE_TYPE)
+        return value[0] if value else 0
+
+    @property
+    def broadcast(self) -> bool:
+        """Whether the client cannot hear unicast before it has an address (RFC 2131 §2, flags)."""
+        return bool(self.flags & BROADCAST_FLAG)
+
+    @property
+    def requested_address(self) -> str | None:
+        """Option 50."""
+        return self._address(opt.REQUESTED_ADDRESS)
+
+    @property
+    def server_identifier(self) -> str | None:
+        """Option 54."""
+        return self._address(opt.SERVER_IDENTIFIER)
+
+    @property
+    def parameter_list(self) -> bytes | None:
+        """Option 55, one byte per wished option, None when the client did not say."""
+        return self.options.get(opt.PARAMETER_LIST)
+
+    @property
+    def size_limit(self) -> int:
+        """Option 57 in bytes of the IP datagram, held between 576 (the default) and one Ethernet frame."""
+        value = self.options.get(opt.MAX_MESSAGE_SIZE)
+        if value is None or len(value) != 2:
+            return MINIMUM_LIMIT
+        return min(max(int.from_bytes(value, "big"), MINIMUM_LIMIT), MAXIMUM_LIMIT)
+
+    @property
+    def host_name(self) -> str:
+        """Option 12 as printable text, "" when absent."""
+        return printable(self.options.get(opt.HOST_NAME, b""))
+
+    def _address(self, code: int) -> str | None:
+        value = self.options.get(code)
+        return inet_ntoa(value) if value is not None and len(value) == 4 else None
+
+
+def printable(value: bytes, limit: int = 255) -> str:
+    """Text of a client for a journal: NUL-terminated, at most `limit` characters, no control characters."""
+    text = value.partition(b"\0")[0][:limit].decode("utf-8", "replace")
+    return "".join(char if char.isprintable() else "?" for char in text)

@@ -1,0 +1,200 @@
+"""What an administrator says about one subnet: mode, pool, reservations, times and options, checked once.
+
+Everything the responder needs is worked out here, so that answering a datagram is a few look-ups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from ipaddress import AddressValueError, IPv4Address, IPv4Network
+from itertools import pairwise
+from socket import inet_aton
+from typing import Literal
+
+from dhcp import options as opt
+
+Mode = Literal["full", "proxy", "off"]
+
+
+class SubnetError(ValueError):
+    """A subnet's configuration cannot be right: `key` and `value` at fault, and what would be right."""
+
+    def __init__(self, key: str, value: object, remedy: str) -> None:
+        super().__init__(f"{key} = {value}: {remedy}")
+        self.key, self.value, self.remedy = key, value, remedy
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """A fixed address, and the host name (option 12) that goes with it ("" = none)."""
+
+    address: str
+    host_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The addresses that may be given to anybody, in order. `subnet` names it in the lease table."""
+
+    subnet: str
+    ranges: tuple[tuple[int, int], ...]
+    excluded: frozenset[int]
+
+    def __contains__(self, address: object) -> bool:
+        if not isinstance(address, str):
+            return False
+        number = int.from_bytes(inet_aton(address), "big")
+        return number not in self.excluded and any(first <= number <= last for first, last in self.ranges)
+
+    def __iter__(self) -> Iterator[str]:
+        for first, last in self.ranges:
+            for number in range(first, last + 1):
+                if number not in self.excluded:
+                    yield str(IPv4Address(number))
+
+    @property
+    def size(self) -> int:
+        """How many addresses there are to give."""
+        return sum(1 for _ in self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubnetConfig:
+    """One IPv4 subnet that we serve.
+
+    Attributes:
+        network: such as `10.20.0.0/24`.
+        mode: `full` (we give addresses), `proxy` (another server does, we only say what to boot), `off`.
+        interface: the interface on which its broadcasts arrive; None when only relays bring them.
+        ranges: pools as (first, last) address, both included.
+        exclusions: addresses inside the pools that are never given.
+        reservations: hardware address (as `PxeClient.mac`) -> fixed address; may lie outside the pools.
+        server: our address for this subnet's clients (54, siaddr); None = the one the request arrived at.
+        authoritative: whether we NAK, or adopt, clients we hold no record of (see docs/booting.md).
+        lease_seconds, pxe_lease_seconds, offer_seconds, decline_seconds: an operating system's lease; a boot
+            ROM's (short: 200 machines pass three stages each); how long an offer is kept; quarantine of an
+            address that somebody else was found to use.
+        options: further options by number, as bytes; sent when asked for, or when no list (55) was sent.
+        proxy_style: `binl` sends UEFI clients to port 4011, `direct` puts all into the offer (mode proxy).
+
+    Raises:
+        SubnetError: on construction, for the first contradiction found.
+    """
+
+    network: IPv4Network
+    mode: Mode = "full"
+    interface: str | None = None
+    ranges: tuple[tuple[str, str], ...] = ()
+    exclusions: tuple[str, ...] = ()
+    reservations: Mapping[str, Reservation] = field(default_factory=dict)
+    server: str | None = None
+    routers: tuple[str, ...] = ()
+    dns: tuple[str, ...] = ()
+    domain: str = ""
+    ntp: tuple[str, ...] = ()
+    options: Mapping[int, bytes] = field(default_factory=dict)
+    authoritative: bool = True
+    lease_seconds: int = 8 * 3600
+    pxe_lease_seconds: int = 120
+    offer_seconds: int = 30
+    decline_seconds: int = 600
+    proxy_style: Literal["binl", "direct"] = "binl"
+    pool: Pool = field(init=False, compare=False, repr=False)
+    settings: Mapping[int, bytes] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        ranges = tuple(sorted(self._range(first, last) for first, last in self.ranges))
+        for (_, last), (first, _) in pairwise(ranges):
+            if first <= last:
+                raise SubnetError("ranges", IPv4Address(first), "pool ranges of one subnet must not overlap")
+        taken: dict[str, str] = {}
+        for mac, reservation in self.reservations.items():
+            self._inside("reservations", reservation.address)
+            if other := taken.get(reservation.address):
+                raise SubnetError(
+                    "reservations", reservation.address, f"is reserved for both {other} and {mac}"
+                )
+            taken[reservation.address] = mac
+        for key in ("routers", "dns", "ntp"):
+            for address in getattr(self, key):
+                self._address(key, address)
+        for key in ("lease_seconds", "pxe_lease_seconds", "offer_seconds", "decline_seconds"):
+            if getattr(self, key) < 1:
+                raise SubnetError(key, getattr(self, key), "must be at least 1 second")
+        for code in self.options:
+            if not 0 < code < 255 or code in _OURS:
+                raise SubnetError(
+                    "options", code, "is not an option a subnet may set (it is the protocol's own)"
+                )
+        never = {*self.exclusions, *taken, *self.routers, *([self.server] if self.server else [])}
+        never |= {str(self.network.network_address), str(self.network.broadcast_address)}
+        excluded = frozenset(int(self._address("exclusions", address)) for address in never)
+        object.__setattr__(self, "pool", Pool(str(self.network), ranges, excluded))
+        object.__setattr__(self, "settings", self._settings())
+
+    @property
+    def name(self) -> str:
+        """How the lease table and the journal call it: the network in CIDR notation."""
+        return self.pool.subnet
+
+    def contains(self, address: str) -> bool:
+        """Whether the address lies in this network."""
+        return IPv4Address(address) in self.network
+
+    def may_have(self, mac: str, address: str) -> bool:
+        """Whether this configuration allows the address to this machine (nothing about who holds it now)."""
+        reservation = self.reservations.get(mac)
+        return address == reservation.address if reservation else address in self.pool
+
+    def _settings(self) -> dict[int, bytes]:
+        found: dict[int, bytes] = {
+            opt.SUBNET_MASK: self.network.netmask.packed,
+            opt.BROADCAST_ADDRESS: self.network.broadcast_address.packed,
+        }
+        for code, hosts in (
+            (opt.ROUTER, self.routers),
+            (opt.DOMAIN_NAME_SERVER, self.dns),
+            (opt.NTP_SERVERS, self.ntp),
+        ):
+            if hosts:
+                found[code] = opt.addresses(hosts)
+        if self.domain:
+            found[opt.DOMAIN_NAME] = self.domain.encode("ascii", "strict")
+        return {**found, **self.options}
+
+    def _range(self, first: str, last: str) -> tuple[int, int]:
+        low, high = int(self._inside("ranges", first)), int(self._inside("ranges", last))
+        if low > high:
+            raise SubnetError("ranges", f"{first}-{last}", "the first address must not be above the last")
+        return low, high
+
+    def _inside(self, key: str, address: str) -> IPv4Address:
+        parsed = self._address(key, address)
+        if parsed not in self.network:
+            raise SubnetError(key, address, f"must lie in {self.network}")
+        return parsed
+
+    @staticmethod
+    def _address(key: str, address: str) -> IPv4Address:
+        try:
+            return IPv4Address(address)
+        except AddressValueError as error:
+            raise SubnetError(key, address, "must be an IPv4 address such as 10.20.0.10") from error
+
+
+# What the responder decides itself; a site's options must not fight it.
+_OURS = frozenset(
+    {
+        opt.REQUESTED_ADDRESS,
+        opt.LEASE_TIME,
+        opt.OVERLOAD,
+        opt.MESSAGE_TYPE,
+        opt.SERVER_IDENTIFIER,
+        opt.PARAMETER_LIST,
+        opt.MAX_MESSAGE_SIZE,
+        opt.CLIENT_IDENTIFIER,
+        opt.RELAY_AGENT_INFORMATION,
+        opt.CLIENT_UUID,
+    }
+)
