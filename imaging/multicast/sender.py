@@ -158,7 +158,7 @@ class Sender:
         self._position = 0
         self._cache: dict[int, tuple[memoryview, int]] = {}
         self._sequence = 0
-        self._next_announce = float("-inf")
+        self._next_announce = self._next_look = float("-inf")
 
     # -- what comes in ---------------------------------------------------------------------------------------
 
@@ -245,6 +245,9 @@ class Sender:
 
     def handle_timer(self, now: float) -> None:
         """Forget the silent."""
+        if now < self._next_look:
+            return
+        self._next_look = now + 0.1
         for receiver in [r for r, p in self.peers.items() if now - p.heard >= self.settings.forget]:
             self._forget(receiver, "silent")
 

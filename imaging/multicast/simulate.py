@@ -1,4 +1,4 @@
-"""A sender and many receivers in one process and in virtual time: loss is a function, a minute takes a second.
+"""A sender and many receivers in one process and in virtual time: loss is a function, minutes take seconds.
 
 The same seed gives the same run. Used by the tests, and by whoever wants to know what a change of the
 protocol costs before the room is booted.
