@@ -150,3 +150,9 @@ class Cancelled(ImagingError):
     """The caller asked to stop."""
 
     code = "cancelled"
+
+
+class TableInvalid(UnsupportedDisk):
+    """The partition table is damaged or contradicts itself."""
+
+    code = "table-invalid"
