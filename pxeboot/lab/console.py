@@ -7,6 +7,7 @@ without them, in the order it came. The raw bytes go to a log file.
 from __future__ import annotations
 
 import bisect
+import codecs
 import contextlib
 import re
 import socket
@@ -17,30 +18,68 @@ from pathlib import Path
 
 from pxeboot.lab.errors import ConsoleTimeout, LabError
 
-# ECMA-48: CSI sequences, OSC strings, charset selections and two-byte escapes; then control bytes but \n
-# and \t.
-_ESCAPE = re.compile(
-    rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[()*+#][0-9A-Za-z]|[ -/]*[0-Z\\-~])"
+# ECMA-48: CSI sequences, OSC strings, charset selections and two-byte escapes; one control byte; or plain
+# text.
+_TOKEN = re.compile(
+    r"\x1b\[(?P<parameters>[0-?]*)[ -/]*(?P<final>[@-~])|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"
+    r"|\x1b[()*+#][0-9A-Za-z]"
+    r"|\x1b[ -/]*[0-Z\\-~]|(?P<control>[\x00-\x1f\x7f])|(?P<text>[^\x00-\x1f\x7f]+)"
 )
-# Moving the cursor to another place ends what was written: keep words of different screen lines apart.
-_MOVE = re.compile(rb"\x1b\[[0-9;]*[HfABEFGd]")
-_UNFINISHED = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*|\][^\x07\x1b]*|[()*+#]|)\Z")
-_CONTROL = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]+")
+_UNFINISHED = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|\][^\x07\x1b]*|[()*+#]|)\Z")
 
 
 class Screen:
-    """Turns the bytes of a serial line into plain text, piece by piece, whatever the cut (pure)."""
+    """Turns the bytes of a serial line into plain text, piece by piece, whatever the cut (pure).
+
+    Firmware paints: it moves the cursor even to where it already is. So the cursor is followed: text that
+    goes on where the last ended is one word, a jump to the right a space, any other jump a new line.
+    """
 
     def __init__(self) -> None:
-        self._held = b""
+        self._held = ""
+        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        self._row, self._column = 1, 1
 
     def feed(self, data: bytes) -> str:
-        """The text that ``data`` adds; an escape sequence cut in two is held back until it is whole."""
-        data, self._held = self._held + data, b""
-        if (cut := _UNFINISHED.search(data)) and len(cut.group()) < 64:
-            data, self._held = data[: cut.start()], cut.group()
-        data = _ESCAPE.sub(b"", _MOVE.sub(b"\n", data))
-        return _CONTROL.sub(b"", data).decode("utf-8", "replace")
+        """The text that ``data`` adds; an escape sequence or character cut in two is held back until it is
+        whole.
+        """
+        text, self._held = self._held + self._decode(data), ""
+        if (cut := _UNFINISHED.search(text)) and len(cut.group()) < 64:
+            text, self._held = text[: cut.start()], cut.group()
+        out: list[str] = []
+        for token in _TOKEN.finditer(text):
+            if token["text"]:
+                out.append(token["text"])
+                self._column += len(token["text"])
+            elif token["control"]:
+                out.append(self._control(token["control"]))
+            elif token["final"] in ("H", "f"):
+                row, column = (
+                    int(n) if n.isdigit() else 1 for n in (token["parameters"] + ";;").split(";")[:2]
+                )
+                out.append(self._jump(row, column))
+        return "".join(out)
+
+    def _control(self, character: str) -> str:
+        if character == "\n":
+            self._row += 1
+            return "\n"
+        if character == "\t":
+            self._column += 8
+            return "\t"
+        if character == "\r":
+            self._column = 1
+        elif character == "\b":
+            self._column -= 1
+        return ""
+
+    def _jump(self, row: int, column: int) -> str:
+        before = (self._row, self._column)
+        self._row, self._column = row, column
+        if before == (row, column):
+            return ""
+        return " " if row == before[0] and column > before[1] else "\n"
 
 
 class Console:

@@ -18,8 +18,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pyroute2 import netns as pyroute2_netns
-
 from pxeboot.lab import netns
 from pxeboot.lab.processes import need, start_time
 
@@ -105,7 +103,7 @@ def _remove(path: Path, book: dict[str, Any]) -> list[str]:
     removed += [f"process {pid}" for pid in sorted(pids)]
     for name in book["namespaces"]:
         with contextlib.suppress(OSError):
-            pyroute2_netns.remove(name)
+            netns.remove(name)
             removed.append(f"namespace {name}")
     for device in book["loops"]:
         if subprocess.run([need("losetup"), "-d", device], capture_output=True).returncode == 0:

@@ -23,7 +23,7 @@ from pxeboot.lab.errors import LabError
 P = ParamSpec("P")
 T = TypeVar("T")
 
-CLONE_NEWNET = 0x40000000
+CLONE_NEWNET, MS_BIND, MNT_DETACH = 0x40000000, 0x1000, 2
 NETNS_DIRECTORY = Path("/run/netns")
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -46,31 +46,86 @@ def call(namespace: str, function: Callable[P, T], /, *args: P.args, **kwargs: P
     The thread ends with the call, so nothing else ever runs in the wrong namespace. Raises LabError when the
     namespace does not exist.
     """
+
+    def enter_and_run() -> T:
+        try:
+            descriptor = os.open(path_of(namespace), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise LabError(f"network namespace {namespace} does not exist") from None
+        try:
+            if _libc.setns(descriptor, CLONE_NEWNET) != 0:
+                raise _error(f"cannot enter network namespace {namespace}")
+        finally:
+            os.close(descriptor)
+        return function(*args, **kwargs)
+
+    return _in_thread(enter_and_run, f"in-{namespace}")
+
+
+def create(namespace: str) -> None:
+    """Make a named network namespace as iproute2 does (ip-netns(8)); LabError when the kernel refuses.
+
+    Our own, because pyroute2 makes it in a forked child that it kills after a time limit: on a loaded machine
+    (the kernel takes long to tear old namespaces down) the namespace was then missing, without an error.
+    """
+    path = path_of(namespace)
+    NETNS_DIRECTORY.mkdir(mode=0o755, parents=True, exist_ok=True)
+
+    def make() -> None:
+        if _libc.unshare(CLONE_NEWNET) != 0:
+            raise _error(f"cannot make network namespace {namespace}")
+        source = f"/proc/self/task/{threading.get_native_id()}/ns/net".encode()
+        if _libc.mount(source, str(path).encode(), b"none", MS_BIND, None) != 0:
+            raise _error(f"cannot name network namespace {namespace}")
+
+    try:
+        path.touch(mode=0o444, exist_ok=False)
+    except FileExistsError:
+        raise LabError(f"network namespace {namespace} exists already") from None
+    try:
+        _in_thread(make, f"make-{namespace}")
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def remove(namespace: str) -> None:
+    """Take the name away; the namespace ends with its last process. FileNotFoundError when there is none."""
+    path = path_of(namespace)
+    path.stat()
+    _libc.umount2(str(path).encode(), MNT_DETACH)
+    path.unlink()
+
+
+def _error(what: str) -> LabError:
+    return LabError(f"{what}: {os.strerror(ctypes.get_errno())}")
+
+
+def _in_thread(function: Callable[[], T], name: str) -> T:
+    """The result (or exception) of ``function`` run in a thread of its own, which ends with it."""
     outcome: list[T] = []
     failure: list[BaseException] = []
 
     def run() -> None:
         try:
-            try:
-                descriptor = os.open(path_of(namespace), os.O_RDONLY | os.O_CLOEXEC)
-            except FileNotFoundError:
-                raise LabError(f"network namespace {namespace} does not exist") from None
-            try:
-                if _libc.setns(descriptor, CLONE_NEWNET) != 0:
-                    number = ctypes.get_errno()
-                    raise LabError(f"cannot enter network namespace {namespace}: {os.strerror(number)}")
-            finally:
-                os.close(descriptor)
-            outcome.append(function(*args, **kwargs))
+            outcome.append(function())
         except BaseException as error:  # handed over to the caller, whatever it is
             failure.append(error)
 
-    thread = threading.Thread(target=run, name=f"in-{namespace}")
+    thread = threading.Thread(target=run, name=name)
     thread.start()
     thread.join()
     if failure:
         raise failure[0]
     return outcome[0]
+
+
+def index_of(namespace: str, interface: str) -> int:
+    """The interface's index inside ``namespace``; OSError when there is none.
+
+    By the ioctl, not by a netlink dump: a dump that other changes interrupt may come back without it.
+    """
+    return call(namespace, socket.if_nametoindex, interface)
 
 
 def socket_in(namespace: str, family: int, kind: int, protocol: int = 0) -> socket.socket:

@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import fcntl
 import ipaddress
 import os
 import re
 import secrets
 import signal
+import socket
+import struct
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
@@ -24,11 +27,10 @@ from types import FrameType, TracebackType
 from typing import Any
 from weakref import WeakSet
 
-from pyroute2 import NetNS
-from pyroute2 import netns as pyroute2_netns
+from pyroute2 import IPRoute
 
 from pxeboot.lab import ledger as ledgers
-from pxeboot.lab import processes
+from pxeboot.lab import netns, processes
 from pxeboot.lab.errors import LabError
 
 MTU = 1500
@@ -98,17 +100,11 @@ class Room:
         self.ledger.add_namespace(
             name
         )  # first the book, then the deed: a crash in between leaves nothing unknown
-        pyroute2_netns.create(name)
+        netns.create(name)
 
     def _make_switch(self) -> None:
         self._namespace(self.switch)
-        with NetNS(self.switch) as net:
-            # No forwarding delay: firmware asks DHCP within seconds of link-up. No snooping: without a
-            # querier it would cut multicast off after the membership interval.
-            net.link(
-                "add", ifname="br0", kind="bridge", br_forward_delay=0, br_mcast_snooping=0, br_stp_state=0
-            )
-            net.link("set", index=net.link_lookup(ifname="br0")[0], state="up")
+        netns.call(self.switch, _make_bridge)
 
     def port(self, name: str, *, mac: str | None = None, address: str | None = None) -> str:
         """A namespace ``pxl-RUN-name`` whose ``eth0`` is plugged into the switch; returns the namespace's
@@ -122,48 +118,19 @@ class Room:
             self._ports += 1
             link = f"p{self._ports}"
         self._namespace(namespace)
-        with NetNS(self.switch) as net:
-            net.link(
-                "add",
-                ifname=link,
-                kind="veth",
-                mtu=MTU,
-                peer={"ifname": "eth0", "mtu": MTU, "net_ns_fd": namespace},
-            )
-            index, bridge = net.link_lookup(ifname=link)[0], net.link_lookup(ifname="br0")[0]
-            net.link("set", index=index, master=bridge, state="up")
-        with NetNS(namespace) as net:
-            net.link("set", index=net.link_lookup(ifname="lo")[0], state="up")
-            index = net.link_lookup(ifname="eth0")[0]
-            if mac is not None:
-                net.link("set", index=index, address=mac)
-            net.link("set", index=index, state="up")
-            if address is not None:
-                net.addr(
-                    "add",
-                    index=index,
-                    address=address,
-                    prefixlen=self.subnet.prefixlen,
-                    broadcast=str(self.subnet.broadcast_address),
-                )
-            net.route("add", dst="224.0.0.0/4", oif=index)
+        netns.call(self.switch, _make_cable, link, namespace)
+        netns.call(namespace, _configure, mac, address, self.subnet)
         return namespace
 
     def unplug(self, namespace: str) -> None:
         """Remove a port and its namespace (its processes must be gone)."""
         with contextlib.suppress(OSError):
-            pyroute2_netns.remove(namespace)
+            netns.remove(namespace)
 
     def tap(self, name: str) -> str:
-        """A tap interface plugged into the switch, for a machine that runs in the switch's namespace;
-        its name.
-        """
+        """A tap plugged into the switch, for a machine that runs in the switch's namespace; its name."""
         link = f"t-{name}"[:15]
-        with NetNS(self.switch) as net:
-            if not net.link_lookup(ifname=link):
-                net.link("add", ifname=link, kind="tuntap", mode="tap")
-            index, bridge = net.link_lookup(ifname=link)[0], net.link_lookup(ifname="br0")[0]
-            net.link("set", index=index, mtu=MTU, master=bridge, state="up")
+        netns.call(self.switch, _make_tap, link)
         return link
 
     def spawn(
@@ -205,6 +172,54 @@ class Room:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _make_bridge() -> None:
+    with IPRoute() as net:
+        # No forwarding delay: firmware asks DHCP within seconds of link-up. No snooping: without a querier it
+        # would cut multicast off after the membership interval.
+        settings = {"br_forward_delay": 0, "br_mcast_snooping": 0, "br_stp_state": 0}
+        net.link("add", ifname="br0", kind="bridge", **settings)
+        net.link("set", index=socket.if_nametoindex("br0"), state="up")
+
+
+def _make_cable(link: str, namespace: str) -> None:
+    """From the bridge here to ``eth0`` there."""
+    there = os.open(netns.path_of(namespace), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with IPRoute() as net:
+            peer = {"ifname": "eth0", "mtu": MTU, "net_ns_fd": there}
+            net.link("add", ifname=link, kind="veth", mtu=MTU, peer=peer)
+            bridge = socket.if_nametoindex("br0")
+            net.link("set", index=socket.if_nametoindex(link), master=bridge, state="up")
+    finally:
+        os.close(there)
+
+
+def _configure(mac: str | None, address: str | None, subnet: ipaddress.IPv4Network) -> None:
+    with IPRoute() as net:
+        net.link("set", index=socket.if_nametoindex("lo"), state="up")
+        index = socket.if_nametoindex("eth0")
+        if mac is not None:
+            net.link("set", index=index, address=mac)
+        net.link("set", index=index, state="up")
+        if address is not None:
+            broadcast = str(subnet.broadcast_address)
+            net.addr("add", index=index, address=address, prefixlen=subnet.prefixlen, broadcast=broadcast)
+        net.route("add", dst="224.0.0.0/4", oif=index)
+
+
+def _make_tap(link: str) -> None:
+    try:
+        index = socket.if_nametoindex(link)
+    except OSError:
+        # linux/if_tun.h: TUNSETIFF with an ifreq (name, flags IFF_TAP | IFF_NO_PI), TUNSETPERSIST.
+        with open("/dev/net/tun", "r+b", buffering=0) as device:
+            fcntl.ioctl(device, 0x400454CA, struct.pack("16sH22x", link.encode(), 0x0002 | 0x1000))
+            fcntl.ioctl(device, 0x400454CB, 1)
+        index = socket.if_nametoindex(link)
+    with IPRoute() as net:
+        net.link("set", index=index, mtu=MTU, master=socket.if_nametoindex("br0"), state="up")
 
 
 _open_rooms: WeakSet[Room] = WeakSet()
