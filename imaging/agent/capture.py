@@ -1,0 +1,55 @@
+"""The capture task: read the disk once, send what the server lacks, then the manifest that makes it a
+version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from imaging.agent.disks import Disk
+from imaging.agent.progress import Progress
+from imaging.agent.report import Result
+from imaging.agent.server import Server
+from imaging.capture import capture as capture_disk
+
+
+def capture(task: dict[str, Any], disk: Disk, server: Server, progress: Progress) -> Result:
+    """Capture ``disk`` for ``task``. The disk is only read.
+
+    Raises ``AgentError`` for what the server refuses (``store-full`` …), ``ImagingError`` for what the disk
+    does not allow.
+    """
+    id = str(task["id"])
+    # The upload runs in a thread of its own: one connection for the questions, one for the data.
+    uploader = server.another()
+
+    def missing(hashes: Sequence[bytes]) -> list[bool]:
+        progress.check()
+        lacks = server.missing(id, list(hashes))
+        progress.add(kept=lacks.count(False))
+        return lacks
+
+    def upload(frames: Sequence[tuple[bytes, bytes]]) -> None:
+        progress.check()
+        body = b"".join(hash + len(frame).to_bytes(4, "big") + frame for hash, frame in frames)
+        uploader.put_chunks(id, body)
+        progress.add(http=len(body), written=len(frames))
+
+    def tell(sentence: str) -> None:
+        progress.message = sentence
+        progress.say(sentence)
+
+    progress.enter("scan", disk.size)
+    try:
+        manifest = capture_disk(
+            disk.path, missing=missing, upload=upload, progress=progress.stage_at, tell=tell
+        )
+    finally:
+        uploader.close()
+    progress.chunks["total"] = len(manifest.chunks)
+    # Chunks that come twice were asked for once.
+    progress.chunks["kept"] = len(manifest.chunks) - progress.chunks["written"]
+    progress.check()
+    server.put_manifest(id, manifest.to_bytes())
+    return Result(manifest.id)

@@ -1,0 +1,205 @@
+"""Chunks by multicast: one session, whose frames are checked and written here, and when to leave it for
+HTTP.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import random
+import socket
+import threading
+import time
+from typing import Any
+
+from imaging.agent.console import Console
+from imaging.agent.demand import Demand
+from imaging.agent.errors import AgentError
+from imaging.agent.fetch import CONNECTIONS
+from imaging.agent.restore import Restore
+from imaging.agent.server import Server
+from imaging.multicast.thread import ReceiverStatus, ReceiverThread
+from imaging.multicast.wire import SenderState
+
+Session = dict[str, Any]
+
+_USELESS = 8.0  # seconds of a stream that brings nothing we want, before HTTP helps out
+_ASK_AGAIN = 5.0  # seconds (and up to as much again) between questions for a session
+_CALL_SECONDS = 5.0
+
+
+def http_connections(status: ReceiverStatus | None, wanted: int, useless: float) -> int:
+    """How many HTTP connections to use beside the multicast session.
+
+    ``status`` is the receiver's, ``None`` without a session; ``useless`` is for how many seconds the stream
+    has brought nothing although ``wanted`` chunks are wanted.
+    """
+    if status is None or status.silent or status.ended or status.error:
+        return CONNECTIONS
+    if status.stalled:
+        return CONNECTIONS // 2
+    if status.sender is SenderState.GATHERING or not status.heard:
+        return 0  # before the first announce `silent` decides, after 3 s
+    return CONNECTIONS // 2 if wanted and useless > _USELESS else 0
+
+
+def own_address(host: str, port: int) -> str:
+    """Our IPv4 address on the way to ``host``: the interface that can hear it. Raises OSError. Sends
+    nothing.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((host, port or 9))
+        return str(probe.getsockname()[0])
+
+
+class Listener:
+    """The multicast side of one deploy; survives the end of its session and the start of another one."""
+
+    def __init__(
+        self,
+        restore: Restore,
+        server: Server,
+        console: Console,
+        task: str,
+        manifest: str,
+        session: Session | None,
+    ) -> None:
+        self._restore = restore
+        self._demand: Demand = restore.demand
+        self._server = server.another(patience=0.0, timeout=_CALL_SECONDS)
+        self._console = console
+        self._task = task
+        self._manifest = bytes.fromhex(manifest)
+        self._session = session
+        self._receiver: ReceiverThread | None = None
+        self._scanning = False
+        self._ask_at = 0.0
+        self._useful_at = time.monotonic()
+        self._frames: queue.SimpleQueue[tuple[ReceiverThread, int, bytes] | None] = queue.SimpleQueue()
+        self._workers = [
+            threading.Thread(target=self._work, name=f"multicast-{number}", daemon=True)
+            for number in range(max(2, min(4, os.cpu_count() or 2)))
+        ]
+        self._demand.on_wanted = self._want
+        self._demand.on_done = self._got
+
+    def start(self, scanning: bool) -> None:
+        """Join the session, if there is one; ``scanning`` = chunks not yet known are welcome."""
+        self._scanning = scanning
+        for worker in self._workers:
+            worker.start()
+        if self._session is not None:
+            self._join(self._session)
+
+    def scanned(self) -> None:
+        """The scan is over: what is wanted now is all."""
+        self._scanning = False
+        if self._receiver is not None:
+            self._receiver.scanning(False)
+
+    def close(self) -> None:
+        """Leave the session and end the workers; frames not yet written are dropped."""
+        self._drop()
+        for _worker in self._workers:
+            self._frames.put(None)
+        for worker in self._workers:
+            if worker.ident is not None:
+                worker.join(30)
+        self._demand.on_wanted, self._demand.on_done = lambda indexes: None, lambda index: None
+        self._server.close()
+
+    def connections(self, now: float) -> int:
+        """To be called often: keeps the session alive and says how many HTTP connections to use now."""
+        receiver = self._receiver
+        status = receiver.status if receiver is not None else None
+        if status is not None and (status.sender is SenderState.GATHERING or not self._demand.wanted):
+            self._useful_at = now
+        if status is None or status.silent or status.ended or status.error:
+            self._ask(now)
+        return http_connections(status, self._demand.wanted, now - self._useful_at)
+
+    # -- the session ---------------------------------------------------------------------------------------
+
+    def _ask(self, now: float) -> None:
+        """The stream is silent or over: has the server another one (it may have been restarted)?"""
+        if now < self._ask_at:
+            return
+        self._ask_at = now + _ASK_AGAIN * random.uniform(1, 2)
+        try:
+            session = self._server.session(self._task)
+        except AgentError:
+            return  # away, or it knows us no more: HTTP and the progress calls deal with that
+        if session is None:
+            self._session = None
+            self._drop()
+        elif session != self._session or self._receiver is None or not self._receiver.is_alive():
+            self._session = session
+            self._drop()
+            self._join(session)
+
+    def _join(self, session: Session) -> None:
+        try:
+            host, port = session["report"]
+            receiver = ReceiverThread(
+                session,
+                self._demand.count,
+                lambda index, frame: self._frames.put((receiver, index, frame)),
+                interface=own_address(str(host), int(port)),
+                on_lost=lambda index, reason: self._demand.urge(index),
+                manifest=self._manifest,
+            )
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            # No multicast on this machine is no failure: HTTP brings the same chunks.
+            self._console.say(f"agent: multicast unavailable reason={error or type(error).__name__}")
+            return
+        receiver.scanning(self._scanning)
+        # First the reference, then the picture: what becomes wanted in between is told twice, not never.
+        self._receiver = receiver
+        unknown, wanted = self._demand.open_indexes()
+        receiver.welcome(unknown)
+        receiver.want(wanted)
+        receiver.start()
+        self._useful_at = time.monotonic()
+        self._console.say(
+            f"agent: multicast session={session['id']} group={session['group']}:{session['port']}"
+        )
+
+    def _drop(self) -> None:
+        receiver, self._receiver = self._receiver, None
+        if receiver is not None:
+            receiver.close()
+            status = receiver.status
+            self._console.say(
+                f"agent: multicast left chunks={status.chunks} received={status.received} lost={status.lost}"
+                + (f" reason={status.ended or status.error}" if status.ended or status.error else "")
+            )
+
+    # -- chunks --------------------------------------------------------------------------------------------
+
+    def _want(self, indexes: list[int]) -> None:
+        receiver = self._receiver
+        if receiver is not None:
+            receiver.want(indexes)
+
+    def _got(self, index: int) -> None:
+        receiver = self._receiver
+        if receiver is not None:
+            receiver.got(index)
+
+    def _work(self) -> None:
+        restore = self._restore
+        try:
+            while (item := self._frames.get()) is not None:
+                receiver, index, frame = item
+                if restore.progress.stopping:
+                    continue
+                if not self._demand.claim(index):
+                    # Somebody else has it or is at it; should that fail, it becomes wanted and asked for
+                    # again.
+                    receiver.got(index)
+                elif restore.put(index, frame, multicast=True):
+                    self._useful_at = time.monotonic()
+                else:
+                    receiver.reject(index)
+        except Exception as error:
+            restore.progress.fail(error)

@@ -1,0 +1,60 @@
+"""The disk being restored: read a chunk and compare, or check a frame and put its used runs down."""
+
+from __future__ import annotations
+
+import threading
+
+from imaging.agent.demand import Demand
+from imaging.agent.progress import Progress
+from imaging.chunks import hash_chunk, open_frame, read_masked, write_exactly
+from imaging.errors import ChunkInvalid
+from imaging.manifest import Manifest
+
+# A chunk that came damaged this often will not get better: the store, or somebody on the network, is at
+# fault.
+_MAX_BAD = 4
+
+
+class Restore:
+    """One disk of a manifest on its way to the target ``fd``; all methods may be called from any thread."""
+
+    def __init__(self, manifest: Manifest, fd: int, demand: Demand, progress: Progress) -> None:
+        self.chunks = manifest.chunks
+        self.demand = demand
+        self.progress = progress
+        self._fd = fd
+        self._bad: dict[int, int] = {}
+        self._lock = threading.Lock()
+
+    def matches(self, index: int) -> bool:
+        """Does the disk hold this chunk now? Raises DiskError."""
+        chunk = self.chunks[index]
+        return hash_chunk(read_masked(self._fd, chunk.offset, chunk.length, chunk.runs)) == chunk.hash
+
+    def put(self, index: int, frame: bytes, *, multicast: bool) -> bool:
+        """Check the frame of a *claimed* chunk, write it, and give the claim back; False when it was damaged.
+
+        Raises ChunkInvalid when this chunk has come damaged too often, DiskError when the disk cannot be
+        written.
+        """
+        good = False
+        chunk = self.chunks[index]
+        try:
+            data = memoryview(open_frame(chunk.hash, frame))
+            if len(data) != chunk.length:
+                raise ChunkInvalid(chunk.hash, f"it has {len(data)} bytes, not {chunk.length}")
+            for start, length in chunk.runs:
+                write_exactly(self._fd, data[start : start + length], chunk.offset + start)
+            good = True
+        except ChunkInvalid:
+            with self._lock:
+                self._bad[index] = self._bad.get(index, 0) + 1
+                if self._bad[index] >= _MAX_BAD:
+                    raise
+        finally:
+            size = len(frame)
+            self.progress.add(
+                multicast=size if multicast else 0, http=0 if multicast else size, written=1 if good else 0
+            )
+            self.demand.finish(index, good)
+        return good

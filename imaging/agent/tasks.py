@@ -1,0 +1,82 @@
+"""One task from the server's order to its delivered outcome, whatever happens in between."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from imaging.agent.console import Console
+from imaging.agent.disks import Disk, choose, file_disk, list_disks
+from imaging.agent.errors import AgentError
+from imaging.agent.i18n import gettext as _
+from imaging.agent.progress import Progress
+from imaging.agent.report import Result, deliver, outcome, print_failure
+from imaging.agent.server import Server
+
+Task = dict[str, Any]
+
+
+def perform(
+    task: Task, server: Server, console: Console, key: bytes, disk: str | None, *, simulated: bool
+) -> tuple[int, str]:
+    """Do one task (ARCHITECTURE §4 TASK) and deliver its outcome; returns (exit status, then).
+
+    ``key`` is the server's Ed25519 public key, ``disk`` a disk or file to use instead of the task's rule.
+    """
+    id, kind = str(task["id"]), str(task.get("kind"))
+    then = "poweroff" if task.get("then") == "poweroff" else "reboot"
+    image = task.get("image") or {}
+    console.say(f"agent: task id={id} kind={kind} attempt={task.get('attempt', 1)}")
+    if kind == "deploy":
+        console.say(_("Deploying image {name}, version {version}.").format(
+            name=image.get("name", "?"), version=image.get("version", "?")))  # fmt: skip
+    elif kind == "capture":
+        console.say(_("Capturing this machine's disk as image {name}.").format(name=image.get("name", "?")))
+    result: Result | None = None
+    error: BaseException | None = None
+    with Progress(id, server, console) as progress:
+        try:
+            result = _dispatch(kind, task, server, console, key, disk, progress, simulated)
+        except (Exception, KeyboardInterrupt) as caught:
+            # A failure that stopped other threads may reach us second hand; the first reason counts.
+            error = progress.reason or caught
+            print_failure(console, error)
+    body = outcome(result, error, progress)
+    try:
+        then = deliver(server, console, id, body, then)
+    except AgentError as lost:
+        print_failure(console, lost)
+        return 1, then
+    if error is None:
+        console.say(_("Done."))
+    else:
+        console.say(_("Failed: {reason}").format(reason=body["reason"]))
+    return 0, then
+
+
+def _dispatch(
+    kind: str, task: Task, server: Server, console: Console, key: bytes, disk: str | None, progress: Progress,
+    simulated: bool,
+) -> Result:  # fmt: skip
+    if kind == "inventory":
+        return Result()
+    if kind not in ("capture", "deploy"):
+        raise AgentError(
+            "task-unknown", f"This agent does not know the task {kind!r}: update the boot environment."
+        )
+    chosen = find_disk(task, disk)
+    console.say(_("Disk: {disk}.").format(disk=chosen.described()))
+    if kind == "capture":
+        from imaging.agent.capture import capture
+
+        return capture(task, chosen, server, progress)
+    from imaging.agent.deploy import deploy
+
+    return deploy(task, chosen, server, console, progress, key, simulated=simulated)
+
+
+def find_disk(task: Task, given: str | None) -> Disk:
+    """The disk of a task: the one named to the agent, else by the task's rule. Raises ``AgentError``."""
+    if given is not None:
+        return file_disk(given)
+    rule = task.get("disk") or {}
+    return choose(list_disks(), str(rule.get("rule") or "only"), str(rule.get("value") or ""))
