@@ -25,6 +25,7 @@ class AppError(Exception):
         super().__init__(sentence)
         self.sentence = sentence
         self.data = data
+        self.problem_code: str = self.code
 
 
 class NotFound(AppError):
@@ -40,6 +41,7 @@ class NotFound(AppError):
             f"There is no {kind} {str(name)!r}." + (f" {hint}" if hint else ""), kind=kind, name=str(name)
         )
         self.kind = kind
+        self.problem_code = f"{kind.replace(' ', '-')}-not-found"
 
 
 class Conflict(AppError):
@@ -80,6 +82,18 @@ class Forbidden(AppError):
     title = "Not allowed"
 
 
+class Throttled(AppError):
+    """Too many attempts; `retry_after` seconds until the next one is looked at."""
+
+    code = "too-many-attempts"
+    status = 429
+    title = "Too many attempts"
+
+    def __init__(self, sentence: str, retry_after: int, **data: Any) -> None:
+        super().__init__(sentence, **data)
+        self.retry_after = retry_after
+
+
 class StoreRefused(AppError):
     """The chunk store cannot take or give something; `code` comes from the imaging error."""
 
@@ -103,6 +117,4 @@ class ConfigError(AppError):
 
 def problem_code(error: AppError) -> str:
     """The stable `code` of a problem document for this error."""
-    if isinstance(error, NotFound):
-        return f"{error.kind.replace(' ', '-')}-not-found"
-    return getattr(error, "problem_code", error.code)
+    return error.problem_code

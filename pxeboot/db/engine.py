@@ -17,6 +17,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, event
 from sqlmodel import Session, create_engine
 
+from pxeboot.settings import Settings
+
 BUSY_MILLISECONDS = 10_000  # only another process (a backup, a migration) can make us wait
 
 
@@ -47,6 +49,16 @@ class Database:
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
+
+
+def open_database(settings: Settings) -> Database:
+    """The daemon's database, brought to the newest schema; its directory is made if need be."""
+    from pxeboot.db import migrate
+
+    settings.server.data_dir.mkdir(parents=True, exist_ok=True)
+    database = Database(settings.server.data_dir / "pxeboot.sqlite")
+    migrate.upgrade(database)
+    return database
 
 
 def _engine(path: Path) -> Engine:

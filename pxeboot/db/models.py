@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, Column, Index, UniqueConstraint
+from sqlalchemy import JSON, Column, Index, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
 NAMING = {
@@ -161,10 +161,20 @@ class Operation(SQLModel, table=True):
 class Task(SQLModel, table=True):
     """One thing one host must do."""
 
-    __table_args__ = (Index("ix_task_host_state", "host_id", "state"),)
+    __table_args__ = (
+        Index("ix_task_host_state", "host_id", "state"),
+        # A host does one thing at a time: the database itself refuses a second unfinished task.
+        Index(
+            "uq_task_active_host",
+            "host_id",
+            unique=True,
+            sqlite_where=text("state NOT IN ('DONE', 'FAILED', 'CANCELLED')"),
+        ),
+    )
     id: str = Field(default_factory=new_id, primary_key=True)
     operation_id: str = Field(foreign_key="operation.id", index=True)
-    host_id: int = Field(foreign_key="host.id")
+    host_id: int = Field(foreign_key="host.id", ondelete="CASCADE")
+    version_id: int | None = Field(default=None, foreign_key="image_version.id")  # of a deploy
     kind: TaskKind
     state: TaskState = Field(default=TaskState.QUEUED, index=True)
     reason: str = ""  # of failed or cancelled: one sentence
@@ -172,6 +182,7 @@ class Task(SQLModel, table=True):
     attempt: int = 0
     max_attempts: int = 3
     stage: str = ""
+    message: str = ""  # what the agent last said
     done: int = 0  # of the stage, in `total`'s unit
     total: int = 0
     bytes_multicast: int = 0
@@ -181,7 +192,7 @@ class Task(SQLModel, table=True):
     result: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
     created_at: datetime = Field(default_factory=utcnow)
     started_at: datetime | None = None
-    heard_at: datetime | None = None  # last word of its agent
+    heard_at: datetime | None = None  # when its boot script was fetched, then the last word of its agent
     finished_at: datetime | None = None
 
 
@@ -194,7 +205,7 @@ class BootToken(SQLModel, table=True):
     address: str = ""
     mode: str = "task"  # task | register-quick | register-full
     host_id: int | None = Field(default=None, foreign_key="host.id", ondelete="CASCADE")
-    task_id: str | None = Field(default=None, foreign_key="task.id")
+    task_id: str | None = Field(default=None, foreign_key="task.id", ondelete="CASCADE")
     created_at: datetime = Field(default_factory=utcnow)
     expires_at: datetime
     used_at: datetime | None = None
@@ -209,7 +220,8 @@ class AgentCredential(SQLModel, table=True):
     address: str = ""
     mode: str = "task"
     host_id: int | None = Field(default=None, foreign_key="host.id", ondelete="CASCADE")
-    task_id: str | None = Field(default=None, foreign_key="task.id")
+    task_id: str | None = Field(default=None, foreign_key="task.id", ondelete="CASCADE")
+    attempt: int = 0  # of the task, when it checked in
     inventory: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
     created_at: datetime = Field(default_factory=utcnow)
     expires_at: datetime

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 
 from sqlmodel import Session
 
+from pxeboot.boot.decide import Client
+from pxeboot.errors import NotFound
+from pxeboot.services import boots, hosts, journal, lookup, tasks
+from pxeboot.services.present import host_view, task_views
 from pxeboot.services.views import EventView, HostView, TaskView, View
 from pxeboot.settings import Settings
 
@@ -27,4 +32,69 @@ def explain(
     session: Session, key: str | int, *, settings: Settings, now: datetime, events: int = 20
 ) -> Explanation:
     """By name, id, MAC or UUID; a MAC that nobody registered is explained too. NotFound(host)."""
-    raise NotImplementedError
+    text = str(key)
+    mac = lookup.normal_mac(text) or ""
+    row = hosts.identify(session, mac) if mac else None
+    if row is None:
+        try:
+            row = lookup.host(session, key)
+        except NotFound:
+            if not mac:
+                raise
+    view = host_view(session, row) if row else None
+    mac = mac or (view.macs[0] if view and view.macs else "")
+    firmware = "uefi-x64" if row and row.firmware == "uefi" else "bios" if row and row.firmware else "unknown"
+    decision = boots.preview(
+        session,
+        Client(mac, firmware),  # type: ignore[arg-type]  # one of its literals
+        uuid=row.uuid if row else "",
+        settings=settings,
+        now=now,
+    )
+    lines = journal.list_events(
+        session, host=str(row.id) if row else None, mac=None if row else mac, limit=max(1, min(events, 500))
+    ).items
+    last = tasks.last_finished(session, row.id or 0) if row else None
+    last_view = task_views(session, [last])[0] if last else None
+    return Explanation(
+        host=view,
+        mac=mac,
+        action=decision.action,
+        reason=decision.reason,
+        sentences=list(_story(view, mac, decision.reason, last_view, lines)),
+        task=view.task if view else None,
+        last_task=last_view,
+        events=lines,
+    )
+
+
+def _story(
+    host: HostView | None, mac: str, reason: str, last: TaskView | None, events: list[EventView]
+) -> Iterator[str]:
+    yield reason
+    if host is not None:
+        seen = f"last seen {_when(host.seen_at)}" if host.seen_at else "never seen yet"
+        where = f" in group {host.group}" if host.group else ""
+        yield f"{host.name} is {host.state}{where}, {seen}" + (
+            f" at {host.address}." if host.address else "."
+        )
+        if host.held_version and host.held_since:
+            yield f"Its disk was proved to hold {host.held_version} at {_when(host.held_since)}."
+        if host.task:
+            step = f", stage {host.task.stage}" if host.task.stage else ""
+            share = f" {host.task.percent} %" if host.task.percent is not None else ""
+            yield (
+                f"It is busy: {host.task.kind} is {host.task.state}{step}{share}, "
+                f"attempt {host.task.attempt} of {host.task.max_attempts}."
+            )
+    if last is not None and last.finished_at is not None:
+        why = f": {last.reason}" if last.reason else "."
+        yield f"Last task: {last.kind}, {last.state} at {_when(last.finished_at)}{why}"
+    if events:
+        yield f"Last event: {_when(events[0].at)} {events[0].sentence}"
+    elif host is None:
+        yield f"Nothing was ever heard of {mac}."
+
+
+def _when(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%d %H:%M:%S UTC")

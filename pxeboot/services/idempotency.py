@@ -16,10 +16,16 @@ flight" is only ever seen when `begin` was committed alone.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from sqlmodel import Session
+from sqlmodel import Session, col, delete
+
+from pxeboot.db.models import IdempotencyKey
+from pxeboot.errors import Conflict, Invalid
+
+KEPT = timedelta(hours=72)
 
 
 @dataclass(frozen=True)
@@ -39,9 +45,35 @@ def begin(
 
     Keys are kept 72 hours; Invalid for a key over 255 characters.
     """
-    raise NotImplementedError
+    if not 1 <= len(key) <= 255:
+        raise Invalid("An Idempotency-Key has 1 to 255 characters.", field="Idempotency-Key")
+    session.execute(delete(IdempotencyKey).where(col(IdempotencyKey.created_at) < now - KEPT))
+    fingerprint = hashlib.sha256(b"\0".join([method.encode(), path.encode(), body])).hexdigest()
+    row = session.get(IdempotencyKey, f"{principal}:{key}")
+    if row is None:
+        session.add(IdempotencyKey(key=f"{principal}:{key}", fingerprint=fingerprint, created_at=now))
+        session.flush()
+        return None
+    if row.fingerprint != fingerprint:
+        error = Invalid(
+            "This Idempotency-Key was used for another request; choose a new one.", field="Idempotency-Key"
+        )
+        error.problem_code = "idempotency-key-reused"
+        raise error
+    if row.status == 0:
+        conflict = Conflict(
+            "The first request with this Idempotency-Key is still being worked on; ask again soon."
+        )
+        conflict.problem_code = "idempotency-key-in-flight"
+        raise conflict
+    return StoredAnswer(row.status, row.body, row.location)
 
 
 def finish(session: Session, principal: str, key: str, *, status: int, body: str, location: str = "") -> None:
     """Keep the answer for the next time."""
-    raise NotImplementedError
+    row = session.get(IdempotencyKey, f"{principal}:{key}")
+    if row is None:
+        raise Invalid("This Idempotency-Key has not begun.", field="Idempotency-Key")
+    row.status, row.body, row.location = status, body, location
+    session.add(row)
+    session.flush()

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlmodel import Session
+from sqlmodel import Session, col, func, or_, select, update
 
+from pxeboot.db.models import Group, Host, Image, ImageVersion, Operation, OperationState, Task
+from pxeboot.errors import Conflict, Invalid, NotFound
+from pxeboot.services import lookup
+from pxeboot.services.present import image_views, version_view
+from pxeboot.services.unit import changed, note
 from pxeboot.services.views import ImageView, Page, VersionView
 
 
@@ -13,44 +18,120 @@ def list_images(
     session: Session, *, q: str = "", cursor: str | None = None, limit: int = 50
 ) -> Page[ImageView]:
     """Images by name."""
-    raise NotImplementedError
+    lookup.checked_limit(limit)
+    query = select(Image).order_by(Image.name).limit(limit + 1)
+    if q:
+        query = query.where(col(Image.name).like(lookup.like(q), escape="\\"))
+    if cursor:
+        query = query.where(Image.name > lookup.read_cursor(cursor, str)[0])
+    rows = session.exec(query).all()
+    items = image_views(session, rows[:limit])
+    return Page(items=items, next_cursor=lookup.make_cursor(items[-1].name) if len(rows) > limit else None)
 
 
 def get_image(session: Session, key: str | int) -> ImageView:
     """One image by name or id. NotFound(image) with the nearest names."""
-    raise NotImplementedError
+    return image_views(session, [lookup.image(session, key)])[0]
 
 
 def create_image(session: Session, *, name: str, description: str = "", actor: str = "") -> ImageView:
     """An empty line of versions. Conflict when the name is taken; Invalid for a bad name."""
-    raise NotImplementedError
+    row = Image(name=_free_name(session, name), description=description)
+    session.add(row)
+    session.flush()
+    note(session, "api", "image.created", f"Image {row.name} was made" + (f" by {actor}." if actor else "."))
+    changed(session, "image", row.id)
+    return image_views(session, [row])[0]
 
 
 def update_image(session: Session, key: str | int, *, actor: str = "", **changes: Any) -> ImageView:
     """Change `name`, `description` (only those given)."""
-    raise NotImplementedError
+    row = lookup.image(session, key)
+    unknown = set(changes) - {"name", "description"}
+    if unknown:
+        raise Invalid(f"An image has no field {sorted(unknown)[0]!r} that can be changed.")
+    if "name" in changes and changes["name"] != row.name:
+        row.name = _free_name(session, str(changes["name"]), row)
+    if "description" in changes:
+        row.description = str(changes["description"] or "")
+    session.add(row)
+    session.flush()
+    note(
+        session, "api", "image.changed", f"Image {row.name} was changed" + (f" by {actor}." if actor else ".")
+    )
+    changed(session, "image", row.id)
+    return image_views(session, [row])[0]
 
 
 def delete_image(session: Session, key: str | int, *, actor: str = "") -> None:
     """Forget an image and its versions (chunks stay until pruned). Conflict while something uses it or a
     version is pinned."""
-    raise NotImplementedError
+    row = lookup.image(session, key)
+    found = session.exec(select(ImageVersion).where(ImageVersion.image_id == row.id)).all()
+    pinned = [version.number for version in found if version.pinned]
+    if pinned:
+        raise Conflict(f"{row.name}@{pinned[0]} is pinned; unpin it before deleting the image.")
+    ids = [version.id for version in found]
+    running = session.exec(
+        select(Operation).where(
+            Operation.state == OperationState.RUNNING,
+            or_(Operation.image_id == row.id, col(Operation.version_id).in_(ids)),
+        )
+    ).first()
+    if running:
+        raise Conflict(
+            f"Operation {running.id} still uses {row.name}; cancel it or wait for its end.",
+            operation=running.id,
+        )
+    user = session.exec(select(Group.name).where(Group.image_id == row.id)).first()
+    if user:
+        raise Conflict(
+            f"{row.name} is the image of group {user}; give the group another one first.", group=user
+        )
+    session.execute(update(Host).where(col(Host.image_id) == row.id).values(image_id=None))
+    session.execute(
+        update(Operation)
+        .where(or_(col(Operation.image_id) == row.id, col(Operation.version_id).in_(ids)))
+        .values(image_id=None, version_id=None)
+    )
+    session.execute(update(Task).where(col(Task.version_id).in_(ids)).values(version_id=None))
+    for version in found:
+        session.delete(version)
+    session.flush()
+    name, id = row.name, row.id
+    session.delete(row)
+    session.flush()
+    note(session, "api", "image.deleted", f"Image {name} was deleted" + (f" by {actor}." if actor else "."))
+    changed(session, "image", id)
 
 
 def versions(session: Session, key: str | int) -> list[VersionView]:
     """The versions of an image, newest first."""
-    raise NotImplementedError
+    row = lookup.image(session, key)
+    found = session.exec(
+        select(ImageVersion).where(ImageVersion.image_id == row.id).order_by(col(ImageVersion.number).desc())
+    ).all()
+    return [version_view(version, row.name) for version in found]
 
 
 def resolve(session: Session, reference: str) -> VersionView:
     """The version that `debian@3` or `debian` (the latest) means. NotFound(image|version); Conflict when
     there is no version yet."""
-    raise NotImplementedError
+    row, version = find_version(session, reference)
+    return version_view(version, row.name)
 
 
 def pin(session: Session, reference: str, pinned: bool, *, actor: str = "") -> VersionView:
     """Protect a version from deletion, or stop doing so."""
-    raise NotImplementedError
+    row, version = find_version(session, reference)
+    version.pinned = pinned
+    session.add(version)
+    session.flush()
+    word = "pinned" if pinned else "unpinned"
+    by = f" by {actor}" if actor else ""
+    note(session, "api", f"image.{word}", f"{row.name}@{version.number} was {word}{by}.")
+    changed(session, "image", row.id)
+    return version_view(version, row.name)
 
 
 def add_version(
@@ -63,7 +144,66 @@ def add_version(
     stored_bytes: int,
     chunks: int,
     source_host: str = "",
-    note: str = "",
+    note_text: str = "",
 ) -> VersionView:
     """Number and record a version whose manifest is complete in the store; makes the image if it is new."""
-    raise NotImplementedError
+    name = lookup.checked_name(image, "image")
+    row = session.exec(select(Image).where(Image.name == name)).first()
+    if row is None:
+        row = Image(name=name)
+        session.add(row)
+        session.flush()
+    last = session.exec(select(func.max(ImageVersion.number)).where(ImageVersion.image_id == row.id)).one()
+    version = ImageVersion(
+        image_id=row.id or 0,
+        number=(last or 0) + 1,
+        manifest=manifest,
+        disk_bytes=disk_bytes,
+        used_bytes=used_bytes,
+        stored_bytes=stored_bytes,
+        chunks=chunks,
+        source_host=source_host,
+        note=note_text,
+    )
+    session.add(version)
+    session.flush()
+    by = f" from {source_host}" if source_host else ""
+    note(
+        session,
+        "agent",
+        "image.added",
+        f"{name}@{version.number} was captured{by}.",
+        data={"manifest": manifest},
+    )
+    changed(session, "image", row.id)
+    return version_view(version, row.name)
+
+
+def find_version(session: Session, reference: str) -> tuple[Image, ImageVersion]:
+    """The rows `resolve` means."""
+    name, at, number = reference.strip().partition("@")
+    row = lookup.image(session, name)
+    query = select(ImageVersion).where(ImageVersion.image_id == row.id)
+    if not at or number == "latest":
+        version = session.exec(query.order_by(col(ImageVersion.number).desc())).first()
+        if version is None:
+            raise Conflict(f"Image {row.name} has no version yet; capture one first.", image=row.name)
+        return row, version
+    known = [item.number for item in session.exec(query.order_by(col(ImageVersion.number))).all()]
+    version = (
+        session.exec(query.where(ImageVersion.number == int(number))).first()
+        if number.isdigit() and len(number) < 10
+        else None
+    )
+    if version is None:
+        listed = ", ".join(f"{row.name}@{item}" for item in known[-5:])
+        raise NotFound("version", reference, f"Known: {listed}." if listed else "There is none yet.")
+    return row, version
+
+
+def _free_name(session: Session, name: str, own: Image | None = None) -> str:
+    wanted = lookup.checked_name(name, "image")
+    taken = session.exec(select(Image).where(Image.name == wanted)).first()
+    if taken is not None and (own is None or taken.id != own.id):
+        raise Conflict(f"There is an image {wanted} already; choose another name.", name=wanted)
+    return wanted

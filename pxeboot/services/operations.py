@@ -2,8 +2,28 @@
 
 from __future__ import annotations
 
-from sqlmodel import Session
+from collections.abc import Sequence
+from datetime import UTC, datetime
 
+from sqlmodel import Session, and_, col, or_, select
+
+from pxeboot.db.models import (
+    Group,
+    Host,
+    HostState,
+    Image,
+    ImageVersion,
+    Operation,
+    OperationState,
+    Task,
+    TaskKind,
+    TaskState,
+)
+from pxeboot.errors import AppError, Conflict, Invalid, NotFound
+from pxeboot.services import hosts, images, lookup, tasks
+from pxeboot.services.present import operation_views
+from pxeboot.services.task_states import ACTIVE
+from pxeboot.services.unit import changed, note
 from pxeboot.services.views import OperationRequest, OperationView, Page
 from pxeboot.settings import Settings
 
@@ -24,12 +44,51 @@ def start(
     the nearest names;
     Invalid when the request names no host, or a capture not exactly one.
     """
-    raise NotImplementedError
+    group, chosen = _chosen(session, request)
+    version = _version(session, request)
+    if request.kind == "capture":
+        lookup.checked_name(request.image or "", "image")
+    refused = {host.id: found for host in chosen if (found := _refusal(session, host, request))}
+    if len(refused) == len(chosen):
+        errors = [
+            {"host": host.name, "code": refused[host.id][0], "msg": refused[host.id][1]} for host in chosen
+        ]
+        raise Conflict(
+            errors[0]["msg"] if len(errors) == 1 else f"None of the {len(errors)} hosts can take this now.",
+            errors=errors,
+        )
+    operation = Operation(
+        kind=request.kind,
+        title=_title(request, group, chosen, version),
+        group_id=group.id if group else None,
+        image_id=version[0].id if version else None,
+        version_id=version[1].id if version else None,
+        transport=request.transport,
+        params=request.model_dump(mode="json"),
+        created_by=actor,
+        schedule_id=schedule_id,
+    )
+    session.add(operation)
+    session.flush()
+    now = datetime.now(UTC)
+    by = f" by {actor}" if actor else ""
+    note(
+        session,
+        "api",
+        "operation.started",
+        f"{operation.title}: started{by} for {len(chosen) - len(refused)} hosts"
+        + (f", {len(refused)} refused." if refused else "."),
+        operation_id=operation.id,
+    )
+    for host in chosen:
+        _add_task(session, operation, host, request, version, refused.get(host.id), settings, now)
+    tasks.settle(session, operation.id, now=now)
+    return get(session, operation.id)
 
 
 def get(session: Session, operation_id: str) -> OperationView:
     """One operation with its tasks (by host name). NotFound(operation)."""
-    raise NotImplementedError
+    return operation_views(session, [_row(session, operation_id)], with_tasks=True)[0]
 
 
 def list_operations(
@@ -43,10 +102,196 @@ def list_operations(
     limit: int = 50,
 ) -> Page[OperationView]:
     """Newest first, without tasks (their `counts` are there)."""
-    raise NotImplementedError
+    lookup.checked_limit(limit)
+    query = select(Operation).order_by(col(Operation.created_at).desc(), col(Operation.id).desc())
+    if state is not None:
+        try:
+            query = query.where(Operation.state == OperationState(state))
+        except ValueError:
+            raise Invalid(f"{state!r} is no state of an operation.", field="state") from None
+    if kind is not None:
+        query = query.where(Operation.kind == kind)
+    if group is not None:
+        query = query.where(Operation.group_id == lookup.group(session, group).id)
+    if host is not None:
+        own = select(Task.operation_id).where(Task.host_id == lookup.host(session, host).id)
+        query = query.where(col(Operation.id).in_(own))
+    if cursor:
+        at, id = lookup.read_cursor(cursor, str, str)
+        try:
+            when = datetime.fromisoformat(at)
+        except ValueError:
+            raise Invalid("This cursor is not one of ours; start again without it.", field="cursor") from None
+        query = query.where(
+            or_(Operation.created_at < when, and_(Operation.created_at == when, Operation.id < id))
+        )
+    rows = session.exec(query.limit(limit + 1)).all()
+    items = operation_views(session, rows[:limit])
+    following = (
+        lookup.make_cursor(items[-1].created_at.isoformat(), items[-1].id) if len(rows) > limit else None
+    )
+    return Page(items=items, next_cursor=following)
 
 
 def cancel(session: Session, operation_id: str, *, actor: str) -> OperationView:
     """End what has not ended: waiting tasks at once, running ones when their agent next asks. Conflict
     when it is over."""
-    raise NotImplementedError
+    operation = _row(session, operation_id)
+    if operation.state != OperationState.RUNNING:
+        raise Conflict(f"This operation is over already ({operation.state.value}).", operation=operation_id)
+    now = datetime.now(UTC)
+    reason = f"Cancelled by {actor}." if actor else "Cancelled."
+    unfinished = session.exec(
+        select(Task).where(Task.operation_id == operation_id, col(Task.state).in_(ACTIVE))
+    ).all()
+    for task in unfinished:
+        tasks.cancel(session, task.id, reason=reason, now=now)
+    note(session, "api", "operation.cancelled", f"{operation.title}: {reason}", operation_id=operation_id)
+    return get(session, operation_id)
+
+
+def check(session: Session, request: OperationRequest) -> None:
+    """Whether the things a request names exist (for schedules). NotFound, Invalid."""
+    _chosen(session, request, empty_is_fine=True)
+    _version(session, request)
+    if request.kind == "capture":
+        lookup.checked_name(request.image or "", "image")
+
+
+Found = tuple[Image, ImageVersion]
+
+
+def _row(session: Session, operation_id: str) -> Operation:
+    found = session.get(Operation, operation_id)
+    if found is None:
+        raise NotFound("operation", operation_id)
+    return found
+
+
+def _chosen(
+    session: Session, request: OperationRequest, empty_is_fine: bool = False
+) -> tuple[Group | None, list[Host]]:
+    """The group and the hosts a request means, each host once."""
+    group = lookup.group(session, request.group) if request.group else None
+    found: dict[int, Host] = {}
+    if group is not None:
+        found.update((host.id or 0, host) for host in hosts.group_members(session, group))
+    errors = []
+    for name in request.hosts:
+        try:
+            host = lookup.host(session, name)
+            found[host.id or 0] = host
+        except NotFound as error:
+            errors.append({"host": name, "code": error.problem_code, "msg": error.sentence})
+    if len(errors) == 1:
+        raise NotFound("host", errors[0]["host"], errors[0]["msg"].partition(". ")[2])
+    if errors:
+        raise Invalid(f"{len(errors)} of the named hosts do not exist.", errors=errors)
+    if group is None and not request.hosts:
+        raise Invalid("Name a group or at least one host.", field="hosts")
+    if not found and not empty_is_fine:
+        raise Conflict(
+            f"Group {group.name if group else '?'} has no hosts.", group=group.name if group else ""
+        )
+    if request.kind == "capture" and (group is not None or len(found) != 1):
+        raise Invalid("A capture reads the disk of exactly one host; name it in hosts.", field="hosts")
+    return group, list(found.values())
+
+
+def _version(session: Session, request: OperationRequest) -> Found | None:
+    """The version to deploy; None when there is none to deploy, or each host has its own."""
+    if request.kind in ("capture", "inventory"):
+        if request.kind == "capture" and not request.image:
+            raise Invalid("A capture needs the name of the image it adds a version to.", field="image")
+        return None
+    if request.image:
+        return images.find_version(session, request.image)
+    if request.kind == "deploy":
+        raise Invalid("A deploy needs an image, like debian or debian@3.", field="image")
+    return None
+
+
+def _refusal(session: Session, host: Host, request: OperationRequest) -> tuple[str, str] | None:
+    """(code, sentence) why this host cannot take a task now."""
+    if host.state == HostState.PENDING:
+        return "host-pending", f"{host.name} waits for approval; approve it first."
+    if host.state == HostState.BLOCKED:
+        return "host-blocked", f"{host.name} is blocked."
+    busy = tasks.active(session, host.id or 0)
+    if busy is not None:
+        return (
+            "host-busy",
+            f"{host.name} is busy ({busy.kind.value}, {busy.state.value}) "
+            f"with operation {busy.operation_id}.",
+        )
+    if request.kind == "reset" and not request.image:
+        try:
+            _default_version(session, host)
+        except AppError as error:
+            return "no-image", error.sentence
+    return None
+
+
+def _default_version(session: Session, host: Host) -> Found:
+    """The latest version of the host's own image, else of its group's."""
+    group = session.get(Group, host.group_id) if host.group_id else None
+    image_id = host.image_id or (group.image_id if group else None)
+    if image_id is None:
+        raise Invalid(f"Neither {host.name} nor its group has a default image; name one in image.")
+    return images.find_version(session, lookup.image(session, image_id).name)
+
+
+def _title(
+    request: OperationRequest, group: Group | None, chosen: Sequence[Host], version: Found | None
+) -> str:
+    where = group.name if group else chosen[0].name
+    extra = len(chosen) - 1 if group is None else len(request.hosts)
+    where += f" and {extra} more" if extra > 0 else ""
+    if request.kind == "capture":
+        return f"Capture {request.image} from {where}"
+    if request.kind == "inventory":
+        return f"Inventory of {where}"
+    what = f" to {version[0].name}@{version[1].number}" if version else ""
+    if request.kind == "reset":
+        return f"Reset {where}{what}"
+    return f"Deploy {version[0].name}@{version[1].number} to {where}" if version else f"Deploy to {where}"
+
+
+def _add_task(
+    session: Session,
+    operation: Operation,
+    host: Host,
+    request: OperationRequest,
+    version: Found | None,
+    refusal: tuple[str, str] | None,
+    settings: Settings,
+    now: datetime,
+) -> None:
+    kind = {"capture": TaskKind.CAPTURE, "inventory": TaskKind.INVENTORY}.get(request.kind, TaskKind.DEPLOY)
+    own = version
+    if kind == TaskKind.DEPLOY and own is None and refusal is None:
+        own = _default_version(session, host)
+    task = Task(
+        operation_id=operation.id,
+        host_id=host.id or 0,
+        version_id=own[1].id if own else None,
+        kind=kind,
+        state=TaskState.FAILED if refusal else TaskState.QUEUED,
+        code=refusal[0] if refusal else "",
+        reason=refusal[1] if refusal else "",
+        finished_at=now if refusal else None,
+        max_attempts=request.max_attempts or settings.tasks.max_attempts,
+    )
+    session.add(task)
+    session.flush()
+    sentence = f"{operation.title}: refused, {refusal[1]}" if refusal else f"{operation.title}: queued."
+    note(
+        session,
+        "task",
+        "task.refused" if refusal else "task.queued",
+        sentence,
+        host_id=host.id,
+        operation_id=operation.id,
+        task_id=task.id,
+    )
+    changed(session, "host", host.id, host_id=host.id)

@@ -36,6 +36,7 @@ class TaskView(View):
     host_id: int
     host: str
     kind: str  # capture | deploy | inventory
+    version: str | None = None  # image@number, of a deploy
     state: str  # pxeboot.db.models.TaskState
     reason: str = ""  # of failed and cancelled: one sentence
     code: str = ""  # stable, of failed
@@ -207,7 +208,7 @@ class DiskRule(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     rule: Literal["only", "serial", "path"] = "only"
-    value: str = Field("", max_length=256)
+    value: str = Field(default="", max_length=256)
 
 
 class OperationRequest(BaseModel):
@@ -224,11 +225,11 @@ class OperationRequest(BaseModel):
     kind: Literal["capture", "deploy", "reset", "inventory"]
     group: str | None = None
     hosts: list[str] = Field(default_factory=list, max_length=5000)
-    image: str | None = Field(None, max_length=80)
+    image: str | None = Field(default=None, max_length=80)
     transport: Literal["multicast", "http"] = "multicast"
     disk: DiskRule = DiskRule()
     force_full: bool = False  # deploy, reset: write every chunk even if the disk already holds it
     set_hostname: bool = True  # deploy, reset: give the installed system the host's name
     then: Literal["reboot", "poweroff"] | None = None  # None: the setting tasks.then
-    note: str = Field("", max_length=500)  # capture: kept with the version
-    max_attempts: int | None = Field(None, ge=1, le=20)  # None: the setting tasks.max_attempts
+    note: str = Field(default="", max_length=500)  # capture: kept with the version
+    max_attempts: int | None = Field(default=None, ge=1, le=20)  # None: the setting tasks.max_attempts

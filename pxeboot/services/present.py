@@ -1,0 +1,214 @@
+"""From rows to views, many at a time (no query per row)."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from sqlmodel import Session, col, func, select
+
+from pxeboot.db.models import (
+    Event,
+    Group,
+    Host,
+    HostMac,
+    Image,
+    ImageVersion,
+    Operation,
+    Schedule,
+    Task,
+    TaskState,
+)
+from pxeboot.services.lookup import names_of
+from pxeboot.services.task_states import FINAL
+from pxeboot.services.views import (
+    EventView,
+    GroupView,
+    HostView,
+    ImageView,
+    OperationView,
+    ScheduleView,
+    TaskView,
+    VersionView,
+)
+
+# How far a task is, per stage: (where the stage starts, where it ends) in percent of the whole.
+_SPAN = {
+    "inventory": (0, 2),
+    "scan": (2, 15),
+    "receive": (15, 75),
+    "write": (15, 75),
+    "upload": (15, 95),
+    "verify": (75, 97),
+    "customise": (97, 99),
+}
+
+
+def version_names(session: Session, ids: set[int]) -> dict[int, str]:
+    """`image@number` by version id."""
+    if not ids:
+        return {}
+    rows = session.exec(
+        select(ImageVersion.id, Image.name, ImageVersion.number)
+        .join(Image)
+        .where(col(ImageVersion.id).in_(ids))
+    ).all()
+    return {id: f"{name}@{number}" for id, name, number in rows if id is not None}
+
+
+def task_views(session: Session, tasks: Sequence[Task]) -> list[TaskView]:
+    """Views of tasks, in the same order."""
+    hosts = names_of(session, Host, {task.host_id for task in tasks})
+    versions = version_names(session, {task.version_id for task in tasks if task.version_id})
+    return [
+        TaskView(
+            **task.model_dump(exclude={"version_id", "kind", "state"}),
+            kind=task.kind.value,
+            state=task.state.value,
+            host=hosts.get(task.host_id, "?"),
+            version=versions.get(task.version_id or 0),
+            percent=min(100, task.done * 100 // task.total) if task.total > 0 else None,
+        )
+        for task in tasks
+    ]
+
+
+def host_views(session: Session, hosts: Sequence[Host]) -> list[HostView]:
+    """Views of hosts, in the same order."""
+    ids = {host.id for host in hosts}
+    groups = names_of(session, Group, {host.group_id for host in hosts if host.group_id})
+    images = names_of(session, Image, {host.image_id for host in hosts if host.image_id})
+    macs: dict[int, list[str]] = defaultdict(list)
+    for row in session.exec(select(HostMac).where(col(HostMac.host_id).in_(ids)).order_by(HostMac.mac)):
+        macs[row.host_id].append(row.mac)
+    active = session.exec(select(Task).where(col(Task.host_id).in_(ids), col(Task.state).not_in(FINAL))).all()
+    tasks = {task.host_id: task for task in task_views(session, active)}
+    held: dict[str, str] = {}
+    manifests = {host.held_manifest for host in hosts if host.held_manifest}
+    if manifests:
+        rows = session.exec(
+            select(ImageVersion.manifest, Image.name, ImageVersion.number)
+            .join(Image)
+            .where(col(ImageVersion.manifest).in_(manifests))
+            .order_by(col(ImageVersion.id))
+        ).all()
+        held = {manifest: f"{name}@{number}" for manifest, name, number in rows}
+    return [
+        HostView(
+            **host.model_dump(exclude={"group_id", "image_id", "state"}),
+            state=host.state.value,
+            group=groups.get(host.group_id or 0),
+            image=images.get(host.image_id or 0),
+            macs=macs.get(host.id or 0, []),
+            held_version=held.get(host.held_manifest),
+            task=tasks.get(host.id or 0),
+        )
+        for host in hosts
+    ]
+
+
+def host_view(session: Session, host: Host) -> HostView:
+    """View of one host."""
+    return host_views(session, [host])[0]
+
+
+def group_views(session: Session, groups: Sequence[Group]) -> list[GroupView]:
+    """Views of groups, in the same order."""
+    ids = {group.id for group in groups}
+    images = names_of(session, Image, {group.image_id for group in groups if group.image_id})
+    members = select(Host.group_id, func.count()).where(col(Host.group_id).in_(ids))
+    sizes = dict(session.exec(members.group_by(col(Host.group_id))).all())
+    return [
+        GroupView(
+            **group.model_dump(exclude={"image_id"}),
+            image=images.get(group.image_id or 0),
+            hosts=sizes.get(group.id, 0),
+        )
+        for group in groups
+    ]
+
+
+def version_view(version: ImageVersion, image: str) -> VersionView:
+    """View of one version of the image of that name."""
+    return VersionView(
+        **version.model_dump(exclude={"image_id"}), name=f"{image}@{version.number}", image=image
+    )
+
+
+def image_views(session: Session, images: Sequence[Image]) -> list[ImageView]:
+    """Views of images, in the same order."""
+    by_image: dict[int, list[ImageVersion]] = defaultdict(list)
+    for version in session.exec(
+        select(ImageVersion)
+        .where(col(ImageVersion.image_id).in_({image.id for image in images}))
+        .order_by(col(ImageVersion.number))
+    ):
+        by_image[version.image_id].append(version)
+    return [
+        ImageView(
+            **image.model_dump(),
+            versions=len(by_image[image.id or 0]),
+            latest=version_view(by_image[image.id or 0][-1], image.name) if by_image[image.id or 0] else None,
+        )
+        for image in images
+    ]
+
+
+def _share(state: TaskState, stage: str, done: int, total: int) -> int:
+    if state in FINAL:
+        return 100
+    start, end = _SPAN.get(stage, (0, 0))
+    return start + ((end - start) * min(done, total) // total if total > 0 else 0)
+
+
+def operation_views(
+    session: Session, operations: Sequence[Operation], *, with_tasks: bool = False
+) -> list[OperationView]:
+    """Views of operations, in the same order; with their tasks by host name if asked."""
+    ids = {operation.id for operation in operations}
+    groups = names_of(session, Group, {item.group_id for item in operations if item.group_id})
+    images = names_of(session, Image, {item.image_id for item in operations if item.image_id})
+    versions = version_names(session, {item.version_id for item in operations if item.version_id})
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    shares: dict[str, list[int]] = defaultdict(list)
+    # Columns, not rows: a list of operations must not load every task of the site. (SQLModel's typed
+    # select ends
+    # at four columns.)
+    rows = session.execute(
+        sa.select(
+            col(Task.operation_id), col(Task.state), col(Task.stage), col(Task.done), col(Task.total)
+        ).where(col(Task.operation_id).in_(ids))
+    ).all()
+    for operation_id, state, stage, done, total in rows:
+        counts[operation_id][state.value] += 1
+        shares[operation_id].append(_share(state, stage, done, total))
+    tasks: dict[str, list[TaskView]] = defaultdict(list)
+    if with_tasks:
+        found = session.exec(select(Task).where(col(Task.operation_id).in_(ids))).all()
+        for view in sorted(task_views(session, found), key=lambda item: item.host):
+            tasks[view.operation_id].append(view)
+    return [
+        OperationView(
+            **item.model_dump(exclude={"group_id", "image_id", "version_id", "state"}),
+            state=item.state.value,
+            group=groups.get(item.group_id or 0),
+            image=images.get(item.image_id or 0) or item.params.get("image"),
+            version=versions.get(item.version_id or 0),
+            counts=dict(counts[item.id]),
+            percent=sum(shares[item.id]) // max(1, len(shares[item.id])),
+            tasks=tasks[item.id],
+        )
+        for item in operations
+    ]
+
+
+def schedule_view(schedule: Schedule) -> ScheduleView:
+    """View of one schedule."""
+    return ScheduleView(**schedule.model_dump())
+
+
+def event_views(session: Session, events: Sequence[Event]) -> list[EventView]:
+    """Views of journal lines, in the same order."""
+    hosts = names_of(session, Host, {event.host_id for event in events if event.host_id})
+    return [EventView(**event.model_dump(), host=hosts.get(event.host_id or 0)) for event in events]
