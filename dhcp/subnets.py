@@ -45,7 +45,10 @@ class Pool:
         if not isinstance(address, str):
             return False
         number = int.from_bytes(inet_aton(address), "big")
-        return number not in self.excluded and any(first <= number <= last for first, last in self.ranges)
+        for first, last in self.ranges:  # a loop, not any(): this is asked several times per datagram
+            if first <= number <= last:
+                return number not in self.excluded
+        return False
 
     def __iter__(self) -> Iterator[str]:
         for first, last in self.ranges:
@@ -102,8 +105,12 @@ class SubnetConfig:
     proxy_style: Literal["binl", "direct"] = "binl"
     pool: Pool = field(init=False, compare=False, repr=False)
     settings: Mapping[int, bytes] = field(init=False, compare=False, repr=False)
+    _network: int = field(init=False, compare=False, repr=False)
+    _mask: int = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "_network", int(self.network.network_address))
+        object.__setattr__(self, "_mask", int(self.network.netmask))
         ranges = tuple(sorted(self._range(first, last) for first, last in self.ranges))
         for (_, last), (first, _) in pairwise(ranges):
             if first <= last:
@@ -140,7 +147,7 @@ class SubnetConfig:
 
     def contains(self, address: str) -> bool:
         """Whether the address lies in this network."""
-        return IPv4Address(address) in self.network
+        return int.from_bytes(inet_aton(address), "big") & self._mask == self._network
 
     def may_have(self, mac: str, address: str) -> bool:
         """Whether this configuration allows the address to this machine (nothing about who holds it now)."""
@@ -160,7 +167,9 @@ class SubnetConfig:
             if hosts:
                 found[code] = opt.addresses(hosts)
         if self.domain:
-            found[opt.DOMAIN_NAME] = self.domain.encode("ascii", "strict")
+            if not self.domain.isascii():
+                raise SubnetError("domain", self.domain, "must be ASCII (write the IDNA form, xn--...)")
+            found[opt.DOMAIN_NAME] = self.domain.encode("ascii")
         return {**found, **self.options}
 
     def _range(self, first: str, last: str) -> tuple[int, int]:

@@ -1,0 +1,247 @@
+"""The lease table: order of reuse, one owner per address, and what survives."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dhcp.leases import Lease, LeaseError, LeaseTaken, SqliteLeases
+from dhcp.subnets import Pool
+from tests.dhcp.conversation import NOW, subnet
+
+A, B, C = "52:54:00:00:00:0a", "52:54:00:00:00:0b", "52:54:00:00:00:0c"
+
+
+@pytest.fixture
+def leases(tmp_path: Path) -> Iterator[SqliteLeases]:
+    store = SqliteLeases(tmp_path / "leases.sqlite")
+    yield store
+    store.close()
+
+
+def pool(count: int = 3) -> Pool:
+    return subnet(ranges=(("10.20.0.10", f"10.20.0.{9 + count}"),)).pool
+
+
+def take(store: SqliteLeases, mac: str, where: Pool, now: float = NOW, seconds: float = 100) -> str | None:
+    """DISCOVER and REQUEST as the responder does them."""
+    known = store.lease_of(mac, where.subnet)
+    offer = store.offer(mac, where, (known.address,) if known else (), now, 30)
+    if offer is None:
+        return None
+    lease = Lease(
+        address=offer.address, subnet=where.subnet, mac=mac, state="bound", starts=now, expires=now + seconds
+    )
+    store.bind(lease, now)
+    store.commit()
+    return offer.address
+
+
+def test_never_used_addresses_come_first_then_the_longest_unused(leases: SqliteLeases) -> None:
+    where = pool(3)
+    assert [take(leases, mac, where, NOW + i) for i, mac in enumerate((A, B, C))] == [
+        "10.20.0.10",
+        "10.20.0.11",
+        "10.20.0.12",
+    ]
+    assert take(leases, "d", where, NOW + 50) is None  # exhausted
+    assert leases.release(B, "10.20.0.11", NOW + 60)
+    assert leases.release(A, "10.20.0.10", NOW + 70)
+    assert take(leases, "d", where, NOW + 80) == "10.20.0.11"  # given back first
+    assert take(leases, "e", where, NOW + 81) == "10.20.0.10"
+    assert take(leases, "f", where, NOW + 5000) == "10.20.0.12"  # expired first of all that are left
+
+
+def test_a_machine_keeps_its_address_over_expiry_and_restart(leases: SqliteLeases, tmp_path: Path) -> None:
+    where = pool()
+    take(leases, A, where)
+    take(leases, B, where)
+    leases.close()
+    again = SqliteLeases(tmp_path / "leases.sqlite")
+    assert take(again, B, where, NOW + 10_000) == "10.20.0.11"
+    assert again.owner_of("10.20.0.10") == again.lease_of(A)
+    assert {lease.mac for lease in again.all()} == {A, B}
+    again.close()
+    leases.__init__(tmp_path / "leases.sqlite")  # type: ignore[misc]  # for the fixture's close
+
+
+def test_an_offer_keeps_the_address_for_a_while_only(leases: SqliteLeases) -> None:
+    where = pool(1)
+    assert leases.offer(A, where, (), NOW, 30) is not None
+    assert leases.offer(B, where, (), NOW + 1, 30) is None
+    offer = leases.offer(B, where, (), NOW + 31, 30)
+    assert offer is not None
+    assert offer.address == "10.20.0.10"
+    assert leases.lease_of(A) is None
+
+
+def test_a_second_offer_elsewhere_gives_the_first_back(leases: SqliteLeases) -> None:
+    where = pool(2)
+    leases.offer(A, where, (), NOW, 30)
+    leases.offer(A, where, ("10.20.0.11",), NOW, 30)
+    offer = leases.offer(B, where, (), NOW, 30)
+    assert offer is not None
+    assert offer.address == "10.20.0.10"
+
+
+def test_an_address_left_for_another_is_free_again(leases: SqliteLeases) -> None:
+    where = pool(2)
+    take(leases, A, where)
+    lease = Lease(
+        address="10.20.0.11", subnet=where.subnet, mac=A, state="bound", starts=NOW, expires=NOW + 100
+    )
+    leases.bind(lease, NOW)
+    leases.commit()
+    assert take(leases, B, where) == "10.20.0.10"
+    assert take(leases, C, where) is None
+
+
+def test_an_offer_never_shortens_a_running_lease(leases: SqliteLeases) -> None:
+    where = pool()
+    take(leases, A, where, seconds=1000)
+    offer = leases.offer(A, where, ("10.20.0.10",), NOW + 1, 30)
+    assert offer is not None
+    assert offer.expires == NOW + 1000
+
+
+def test_a_declined_address_rests(leases: SqliteLeases, tmp_path: Path) -> None:
+    where = pool(1)
+    take(leases, A, where)
+    assert not leases.decline(B, "10.20.0.10", NOW, 600)  # not its own
+    assert leases.decline(A, "10.20.0.10", NOW, 600)
+    leases.commit()
+    assert leases.lease_of(A) is None
+    assert take(leases, A, where, NOW + 599) is None
+    leases.close()
+    leases.__init__(tmp_path / "leases.sqlite")  # type: ignore[misc]
+    assert take(leases, A, where, NOW + 599) is None  # also after a restart
+    assert take(leases, A, where, NOW + 600) == "10.20.0.10"
+
+
+def test_binding_another_machines_address_is_refused(leases: SqliteLeases) -> None:
+    where = pool(1)
+    take(leases, A, where)
+    theft = Lease(
+        address="10.20.0.10", subnet=where.subnet, mac=B, state="bound", starts=NOW, expires=NOW + 9
+    )
+    with pytest.raises(LeaseTaken, match=A):
+        leases.bind(theft, NOW)
+
+
+def test_the_database_refuses_two_owners_by_itself(leases: SqliteLeases, tmp_path: Path) -> None:
+    """Another writer (a restored backup, an administrator) gave the address away behind our back."""
+    where = pool(2)
+    behind = sqlite3.connect(tmp_path / "leases.sqlite")
+    with behind:
+        behind.execute(
+            "INSERT INTO lease (address, subnet, mac, state, starts, expires) VALUES (?, ?, ?, ?, ?, ?)",
+            ("10.20.0.10", where.subnet, B, "bound", NOW, NOW + 100),
+        )
+    behind.close()
+    with pytest.raises(LeaseError, match="another owner"):
+        take(leases, A, where)
+    # The table in memory went back to what the disk says: B is known, A gets the next address.
+    assert leases.owner_of("10.20.0.10") == leases.lease_of(B)
+    assert take(leases, A, where) == "10.20.0.11"
+
+
+def test_a_failed_commit_promises_nothing(leases: SqliteLeases, tmp_path: Path) -> None:
+    where = pool(2)
+    take(leases, A, where)
+    pages = leases._database.execute("PRAGMA page_count").fetchone()[0]
+    leases._database.execute(f"PRAGMA max_page_count = {pages}")  # a full disk
+    leases._database.execute("PRAGMA busy_timeout = 10")
+    big = Lease(
+        address="10.20.0.11", subnet=where.subnet, mac=B, state="bound", starts=NOW, expires=NOW + 9,
+        host_name="x" * 100_000,
+    )  # fmt: skip
+    leases.bind(big, NOW)
+    with pytest.raises(LeaseError, match="full"):
+        leases.commit()
+    assert [lease.mac for lease in leases.all()] == [A]
+    leases.commit()  # nothing is left over
+
+
+def test_one_process_at_a_time(leases: SqliteLeases, tmp_path: Path) -> None:
+    with pytest.raises(LeaseError, match="another process"):
+        SqliteLeases(tmp_path / "leases.sqlite")
+
+
+def test_a_file_that_is_no_lease_table_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.sqlite").write_bytes(b"not a database at all" * 100)
+    with pytest.raises(LeaseError, match="cannot be used"):
+        SqliteLeases(tmp_path / "x.sqlite")
+
+
+def test_leases_of_one_machine_in_two_subnets(leases: SqliteLeases) -> None:
+    network = IPv4Network("10.30.0.0/24")
+    here, there = pool(), subnet(network=network, ranges=(("10.30.0.10", "10.30.0.20"),)).pool
+    take(leases, A, here, NOW)
+    take(leases, A, there, NOW + 5)
+    newest = leases.lease_of(A)
+    assert newest is not None
+    assert newest.subnet == there.subnet
+    assert leases.lease_of(A, here.subnet) is not None
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["take", "offer", "release", "decline", "restart"]),
+        st.sampled_from([A, B, C, "d"]),
+        st.sampled_from(["10.20.0.10", "10.20.0.11", "10.20.0.12"]),
+        st.integers(0, 60),
+    ),
+    max_size=30,
+)
+
+
+@given(STEPS)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_happens_nobody_shares_an_address(
+    tmp_path: Path, steps: list[tuple[str, str, str, int]]
+) -> None:
+    path = tmp_path / "random.sqlite"
+    for leftover in tmp_path.glob("random.sqlite*"):
+        leftover.unlink()
+    where, now = pool(3), NOW
+    store = SqliteLeases(path)
+    promised: dict[str, tuple[str, float]] = {}  # address -> (mac, until): what an ACK told a machine
+    try:
+        for what, mac, address, wait in steps:
+            now += wait
+            if what == "take":
+                got = take(store, mac, where, now, seconds=50)
+                if got:
+                    other = promised.get(got)
+                    assert other is None or other[0] == mac or other[1] <= now
+                    promised = {key: value for key, value in promised.items() if value[0] != mac}
+                    promised[got] = (mac, now + 50)
+            elif what == "offer":
+                offer = store.offer(mac, where, (address,), now, 30)
+                holder = promised.get(offer.address) if offer else None
+                assert holder is None or holder[0] == mac or holder[1] <= now
+            elif what in ("release", "decline"):
+                done = (
+                    store.release(mac, address, now)
+                    if what == "release"
+                    else store.decline(mac, address, now, 40)
+                )
+                if done:
+                    promised.pop(address, None)
+                store.commit()
+            else:
+                store.close()
+                store = SqliteLeases(path)
+            for known, (owner, until) in promised.items():
+                if until > now:
+                    held = store.owner_of(known)
+                    assert held is not None
+                    assert held.mac == owner
+    finally:
+        store.close()

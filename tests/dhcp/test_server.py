@@ -1,0 +1,180 @@
+"""The shell, with real sockets; leases outlive a kill -9 of the process that gave them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dhcp.actions import Arrival, Noted, Send
+from dhcp.leases import Lease, LeaseError, SqliteLeases
+from dhcp.packet import Packet
+from dhcp.responder import Responder
+from dhcp.server import DhcpServer
+from tests.dhcp.conversation import NOW, Shelf, plain, subnet
+from tests.dhcp.room import room, run, served
+
+PORT = 6767  # a test on loopback needs neither root nor port 67
+
+
+class NoNeighbours:
+    def add(self, address: str, mac: str, interface: str) -> None:
+        raise OSError("not allowed")
+
+
+class Client(asyncio.DatagramProtocol):
+    def __init__(self) -> None:
+        self.replies: asyncio.Queue[Packet] = asyncio.Queue()
+
+    def datagram_received(self, data: bytes, source: tuple[str, int]) -> None:
+        self.replies.put_nowait(Packet.parse(data))
+
+
+class ToUs(Responder):
+    """The real responder, replies turned back to where the request came from: loopback has no broadcast."""
+
+    def handle(self, packet: Packet, arrived_on: Arrival, now: float) -> list[Send | Noted]:
+        return [
+            replace(action, to=arrived_on.source, port=arrived_on.source_port, l2=None)
+            if isinstance(action, Send)
+            else action
+            for action in super().handle(packet, arrived_on, now)
+        ]
+
+
+class Broken(Responder):
+    def handle(self, packet: Packet, arrived_on: Arrival, now: float) -> list[Send | Noted]:
+        raise ZeroDivisionError("a bug")
+
+
+def on_loopback(tmp_path: Path) -> tuple[DhcpServer, SqliteLeases, list[Noted]]:
+    leases = SqliteLeases(tmp_path / "leases.sqlite")
+    notes: list[Noted] = []
+    responder = ToUs([subnet(interface="lo")], leases, Shelf())
+    server = DhcpServer("lo", responder, leases, NoNeighbours(), notes.append, clock=lambda: NOW, port=PORT)
+    return server, leases, notes
+
+
+@pytest.fixture
+def may_bind_to_device() -> None:
+    if os.geteuid():
+        pytest.skip("SO_BINDTODEVICE needs root")
+
+
+async def ask(client: Client, transport: asyncio.DatagramTransport, packet: Packet) -> Packet:
+    transport.sendto(packet.to_bytes(), ("127.0.0.1", PORT))
+    return await asyncio.wait_for(client.replies.get(), 5)
+
+
+@pytest.mark.usefixtures("may_bind_to_device")
+async def test_a_bug_or_rubbish_costs_one_datagram(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    server, leases, notes = on_loopback(tmp_path)
+    loop = asyncio.get_running_loop()
+    await server.start()
+    transport, client = await loop.create_datagram_endpoint(Client, local_addr=("127.0.0.1", 0))
+    try:
+        good = server.responder
+        server.responder = Broken(good.subnets, leases, Shelf())
+        transport.sendto(plain().to_bytes(), ("127.0.0.1", PORT))
+        transport.sendto(b"rubbish", ("127.0.0.1", PORT))
+        while server.counters["received"] < 2:
+            await asyncio.sleep(0.01)
+        server.responder = good
+        assert (await ask(client, transport, plain())).yiaddr == "10.20.0.10"
+        assert (server.counters["crashed"], server.counters["malformed"], server.counters["sent"]) == (
+            1,
+            1,
+            1,
+        )
+        assert "ZeroDivisionError" in caplog.text
+        assert [note.kind for note in notes] == ["dhcp.offered"]
+    finally:
+        transport.close()
+        await server.stop()
+        leases.close()
+
+
+@pytest.mark.usefixtures("may_bind_to_device")
+async def test_nothing_is_promised_that_could_not_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, leases, notes = on_loopback(tmp_path)
+    loop = asyncio.get_running_loop()
+    await server.start()
+    transport, client = await loop.create_datagram_endpoint(Client, local_addr=("127.0.0.1", 0))
+
+    def full() -> None:
+        raise LeaseError("disk full")
+
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(leases, "commit", full)
+            transport.sendto(plain().to_bytes(), ("127.0.0.1", PORT))
+            while not server.counters["commit_failed"]:
+                await asyncio.sleep(0.01)
+        assert notes == []
+        assert client.replies.empty()
+        assert (await ask(client, transport, plain())).yiaddr == "10.20.0.10"
+    finally:
+        transport.close()
+        await server.stop()
+        leases.close()
+
+
+@pytest.mark.usefixtures("may_bind_to_device")
+async def test_a_taken_port_is_an_error_at_start(tmp_path: Path) -> None:
+    server, leases, _ = on_loopback(tmp_path)
+    try:
+        server.interface = "no-such-link"
+        with pytest.raises(OSError, match="No such device"):
+            await server.start()
+        await server.stop()
+    finally:
+        leases.close()
+
+
+@pytest.mark.net
+def test_an_acknowledged_lease_outlives_a_kill(tmp_path: Path) -> None:
+    """udhcpc has its ACK, the server is killed that moment, another process reads the file."""
+    path = tmp_path / "leases.sqlite"
+    with room() as where:
+        client = where.client("52:54:00:00:00:21")
+        with served(where, path) as server:
+            udhcpc = ("busybox", "udhcpc", "-i", "eth0", "-q", "-n", "-s", "/bin/true")
+            where.inside(client, *udhcpc)
+            server.process.send_signal(signal.SIGKILL)
+            server.process.wait(5)
+            kept = SqliteLeases(path)
+            try:
+                (lease,) = kept.all()
+            finally:
+                kept.close()
+            assert isinstance(lease, Lease)
+            assert (lease.mac, lease.state, lease.address) == ("52:54:00:00:00:21", "bound", "10.77.0.10")
+        with served(where, path) as server:
+            second = where.client("52:54:00:00:00:22")
+            where.inside(second, *udhcpc)
+            where.inside(client, *udhcpc)
+            given = []
+            while len(given) < 2:
+                note = server.wait_for("kind", "dhcp.acknowledged")
+                given.append((note["mac"], note["data"]["address"]))
+            assert given == [("52:54:00:00:00:22", "10.77.0.11"), ("52:54:00:00:00:21", "10.77.0.10")]
+
+
+@pytest.mark.net
+def test_a_client_without_an_address_is_reached_by_unicast(tmp_path: Path) -> None:
+    with room() as where, served(where, tmp_path / "leases.sqlite") as server:
+        client = where.client()
+        where.inside(client, "busybox", "udhcpc", "-i", "eth0", "-q", "-n", "-s", "/bin/true")
+        where.inside(client, "busybox", "udhcpc", "-i", "eth0", "-q", "-n", "-B", "-s", "/bin/true")
+        assert server.process.stdin is not None
+        server.process.stdin.close()
+        counters = server.wait_for("counters")["counters"]
+        assert (counters["unicast"], counters["broadcast"]) == (2, 2)
+        assert "neighbour_failed" not in counters
+        assert run("ip", "netns", "list").stdout.count(where.prefix) == 2
