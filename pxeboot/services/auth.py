@@ -268,7 +268,7 @@ def ensure_cli_token(session: Session, data_dir: Path, *, now: datetime) -> Path
 
 
 def reset_password(database: Database, name: str) -> str:
-    """A new random password for a person, for whoever may read the database file; ends their browser sessions."""
+    """A new random password for a person, for whoever may write the database; ends browser sessions."""
     password = secrets.token_urlsafe(12)
     with database.write() as session:
         set_password(session, name, password, actor="the command line")

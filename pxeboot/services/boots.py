@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Literal
 
 from sqlmodel import Session
 
@@ -23,6 +24,7 @@ class Subject:
     host: HostFacts | None
     task: TaskFacts | None
     host_id: int | None = None
+    task_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,12 @@ def subject(session: Session, mac: str, uuid: str = "") -> Subject:
 
 
 def _subject(row: Host, task: Task | None) -> Subject:
-    state = row.state.value
-    return Subject(HostFacts(row.name, state), _facts(task) if task else None, row.id)
-
-
-def _facts(task: Task) -> TaskFacts:
-    return TaskFacts(task.id, task.kind.value, task.state.value, task.attempt, task.max_attempts)
+    state: Literal["pending", "approved", "blocked"] = row.state.value
+    if task is None:
+        return Subject(HostFacts(row.name, state), None, row.id)
+    # The first digits are enough for a sentence.
+    facts = TaskFacts(task.id[:8], task.kind.value, task.state.value, task.attempt, task.max_attempts)
+    return Subject(HostFacts(row.name, state), facts, row.id, task.id)
 
 
 def preview(
@@ -103,7 +105,7 @@ def begin(
             assert row is not None  # in the same transaction
             known = _subject(row, tasks.active(session, known.host_id))
             decision = decide(known.host, None, known.task, client, now, rules)
-            task_id = str(known.task.id) if known.task else None
+            task_id = known.task_id
     token = ""
     if decision.action in ("agent", "menu"):
         if decision.action == "menu":
@@ -133,6 +135,6 @@ def _note(
         sentence,
         host_id=known.host_id,
         mac=client.mac,
-        task_id=str(known.task.id) if known.task else None,
+        task_id=known.task_id,
         data={"address": address, "firmware": client.firmware, "loader": client.loader, **data},
     )

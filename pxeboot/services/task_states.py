@@ -54,6 +54,8 @@ def move(
     statement = update(Task).where(col(Task.id) == task_id, col(Task.state).in_(sources))
     if attempt is not None:
         statement = statement.where(col(Task.attempt) == attempt)
+    if attempt_new is not None:
+        values["attempt"] = attempt_new
     result = session.execute(
         statement.values(state=to, **values).execution_options(synchronize_session="fetch")
     )
