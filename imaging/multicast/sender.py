@@ -226,6 +226,7 @@ class Sender:
         while self._sweeping and len(batches) < most and self.bucket.ready(now):
             batch = self._burst(now)
             if batch is None:
+                self.bucket.rest(now)
                 break
             batches.append(batch)
             self.bucket.take(batch.segments * (batch.size + WIRE_OVERHEAD), now)
@@ -283,6 +284,7 @@ class Sender:
         full = expected is not None and len(self.peers) >= expected
         if full or now - self._first_report >= self.settings.gather:
             self._sweeping = True
+            self.bucket.rest(now)
             self._events.append(SweepStarted(len(self.peers)))
 
     def _demand(self) -> int:

@@ -5,6 +5,7 @@ protocol costs before the room is booted.
 """
 
 import random
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -139,7 +140,9 @@ class Room:
                 run = []
 
     def _answer(self, host: SimulatedHost) -> None:
-        for event in host.core.events():
+        events = deque(host.core.events())
+        while events:
+            event = events.popleft()
             if isinstance(event, ChunkReceived):
                 if sha256(event.frame).digest() == self.hashes[event.index]:
                     host.frames[event.index] = event.frame
@@ -147,6 +150,7 @@ class Room:
                 else:
                     host.rejects += 1
                     host.core.reject(event.index, self.now)
+                    events.extend(host.core.events())
             elif isinstance(event, ChunkLost):
                 host.lost[event.index] = event.reason
             elif not isinstance(event, Rejoin):

@@ -1,0 +1,301 @@
+"""The sender as a conversation: reports in, bursts out, time by hand."""
+
+from typing import Any
+
+import pytest
+
+from imaging.multicast.pacer import BURST_SEGMENTS
+from imaging.multicast.sender import (
+    ChunkSkipped,
+    ChunkUnavailable,
+    ReceiverJoined,
+    ReceiverLeft,
+    Sender,
+    SenderSettings,
+    SweepStarted,
+)
+from imaging.multicast.simulate import split
+from imaging.multicast.wire import (
+    Announce,
+    Data,
+    ReceiverState,
+    Repair,
+    Report,
+    SenderState,
+    WireError,
+    encode_report,
+    parse_announce,
+    parse_data,
+)
+
+SESSION, CHUNKS, SYMBOL = 7, 20, 1000
+FRAMES = [bytes([i]) * 9500 for i in range(CHUNKS)]  # ten symbols each, the last one half
+
+
+def make(**changes: Any) -> Sender:
+    settings = {"rate": 1e9, "symbol_size": SYMBOL, "gather": 0.0, **changes}
+    return Sender(SESSION, bytes(32), CHUNKS, lambda i: FRAMES[i], SenderSettings(**settings))
+
+
+def report(
+    wants: list[int],
+    receiver: int = 1,
+    *,
+    state: ReceiverState = ReceiverState.RECEIVING,
+    highest: int = 0,
+    number: int = 0,
+    repairs: tuple[Repair, ...] = (),
+) -> bytes:
+    bits = sum(1 << i for i in wants)
+    wanted = len(wants) + len(repairs)
+    return encode_report(
+        Report(SESSION, receiver, state, highest, number, 0, 0, wanted, 0, 0, CHUNKS, bits, repairs)
+    )
+
+
+def sent(sender: Sender, now: float) -> tuple[list[Data], list[Announce]]:
+    data, announces = [], []
+    for batch in sender.datagrams_to_send(now):
+        for datagram in split(batch):
+            try:
+                data.append(parse_data(datagram, SESSION, SYMBOL))
+            except WireError:
+                announces.append(parse_announce(datagram, SESSION))
+    return data, announces
+
+
+def chunks_sent(sender: Sender, start: float, end: float) -> list[int]:
+    """Which chunks went out between two instants, in order."""
+    order: list[int] = []
+    now = start
+    while now < end:
+        for data in sent(sender, now)[0]:
+            if not order or order[-1] != data.chunk:
+                order.append(data.chunk)
+        now += 0.001
+    return order
+
+
+def test_nothing_wanted_nothing_sent_but_announces() -> None:
+    sender = make()
+    times = [t / 100 for t in range(200) if sent(sender, t / 100)[1]]
+    assert times == pytest.approx([0.0, 0.4, 0.8, 1.2, 1.6], abs=0.011)
+    assert sender.state is SenderState.GATHERING
+
+
+def test_a_chunk_goes_out_as_its_symbols_padded() -> None:
+    sender = make()
+    sender.receive(report([3]), "a", 0)
+    data, _ = sent(sender, 0)
+    assert [d.symbol for d in data] == list(range(10))
+    assert {(d.chunk, d.length) for d in data} == {(3, 9500)}
+    assert b"".join(d.payload for d in data) == FRAMES[3] + bytes(500)
+    # Ten symbols and the announce before them: each datagram has a number of its own.
+    assert [d.sequence for d in data] == list(range(1, 11))
+
+
+def test_the_sweep_sends_the_union_in_disk_order_and_wraps() -> None:
+    sender = make()
+    sender.receive(report([5, 9], 1), "a", 0)
+    sender.receive(report([9, 2], 2), "b", 0)
+    assert chunks_sent(sender, 0, 0.1) == [2, 5, 9]
+    # A late one makes demand behind the pointer; the pointer goes to the end first.
+    sender.receive(report([1, 15, 3], 3), "c", 0.1)
+    assert chunks_sent(sender, 0.1, 0.2) == [15, 1, 3]
+
+
+def test_a_chunk_just_sent_is_held_out_and_then_sent_again() -> None:
+    sender = make(hold=1.5)
+    sender.receive(report([5]), "a", 0)
+    assert chunks_sent(sender, 0, 1.4) == [5]
+    sender.receive(report([5], number=1), "a", 1.4)
+    assert chunks_sent(sender, 1.4, 1.6) == [5]
+    assert sender.counters.chunks_resent == 1
+
+
+def test_wants_that_are_gone_are_not_sent_again() -> None:
+    sender = make()
+    sender.receive(report([5]), "a", 0)
+    assert chunks_sent(sender, 0, 1) == [5]
+    sender.receive(report([], number=1, state=ReceiverState.DONE), "a", 1)
+    assert chunks_sent(sender, 1, 3) == []
+    assert sender.state is SenderState.IDLE
+
+
+def test_repairs_go_first_and_only_the_missing_symbols() -> None:
+    sender = make(rate=10e6)
+    sender.receive(report(list(range(10))), "a", 0)
+    first = [d for t in range(20) for d in sent(sender, t / 1000)[0]]
+    done = first[9]
+    assert (done.chunk, done.symbol) == (0, 9)
+    again = report(list(range(2, 10)), highest=done.sequence, number=1, repairs=(Repair(0, 0b100010000),))
+    sender.receive(again, "a", 0.02)
+    now, later = 0.02, list[Data]()
+    while len(later) < 30:
+        now += 0.001
+        later += sent(sender, now)[0]
+    repaired = [d.symbol for d in later if d.chunk == 0]
+    assert repaired == [4, 8]
+    # At once, after no more than the chunk that was in hand.
+    assert [d.chunk for d in later].index(0) <= 10
+
+
+def test_a_repair_asked_before_the_end_of_the_chunk_was_seen_is_stale() -> None:
+    sender = make()
+    sender.receive(report([0]), "a", 0)
+    last = sent(sender, 0)[0][-1]
+    stale = report([], highest=last.sequence - 1, number=1, repairs=(Repair(0, 1),))
+    sender.receive(stale, "a", 0.1)
+    assert sent(sender, 0.1)[0] == []
+    sender.receive(report([], highest=last.sequence, number=2, repairs=(Repair(0, 1),)), "a", 0.2)
+    assert [d.symbol for d in sent(sender, 0.2)[0]] == [0]
+    # The same report again: the repair itself has not been seen yet.
+    sender.receive(report([], highest=last.sequence, number=3, repairs=(Repair(0, 1),)), "a", 0.21)
+    assert sent(sender, 0.21)[0] == []
+    # It was lost, and so was every announce: after the hold the request counts whatever was seen.
+    sender.receive(report([], highest=last.sequence, number=4, repairs=(Repair(0, 1),)), "a", 1.8)
+    assert [d.symbol for d in sent(sender, 1.8)[0]] == [0]
+
+
+def test_symbols_beyond_the_frame_are_not_sent() -> None:
+    sender = make()
+    sender.receive(report([1]), "a", 0)
+    sent(sender, 0)
+    sender.receive(report([], highest=99, number=1, repairs=(Repair(4, 1 << 10 | 1 << 300),)), "a", 0.1)
+    assert sent(sender, 0.1)[0] == []
+
+
+def test_a_restarted_sender_repairs_what_it_never_sent() -> None:
+    sender = make()
+    sender.receive(report([], highest=123456, repairs=(Repair(4, 0b11),)), "a", 0)
+    assert [(d.chunk, d.symbol) for d in sent(sender, 0)[0]] == [(4, 0), (4, 1)]
+
+
+def test_bursts_are_equal_sized_and_bounded() -> None:
+    sender = make()
+    sender.receive(report(list(range(CHUNKS))), "a", 0)
+    batches = [b for b in sender.datagrams_to_send(0) if b.segments > 1]
+    assert all(b.segments <= BURST_SEGMENTS for b in batches)
+    assert all(len(d) == 32 + SYMBOL for b in batches for d in split(b))
+
+
+def test_gathers_until_the_time_is_over() -> None:
+    sender = make(gather=10)
+    sender.receive(report([5]), "a", 100)
+    assert chunks_sent(sender, 100, 101) == []
+    for t in range(1, 10):
+        sender.receive(report([5], number=t), "a", 100 + t)
+        sender.handle_timer(100 + t)
+    assert sender.next_timer(109.7) <= 110
+    assert chunks_sent(sender, 109.9, 110.1) == [5]
+    assert SweepStarted(1) in sender.events()
+
+
+def test_gathers_until_the_expected_are_in() -> None:
+    sender = make(gather=10, expected=2)
+    sender.receive(report([5], 1), "a", 0)
+    assert chunks_sent(sender, 0, 0.1) == []
+    sender.receive(report([5], 2), "b", 0.1)
+    assert chunks_sent(sender, 0.1, 0.2) == [5]
+    assert sender.events() == [ReceiverJoined(1, "a"), ReceiverJoined(2, "b"), SweepStarted(2)]
+
+
+def test_a_silent_receiver_is_forgotten_after_three_seconds() -> None:
+    sender = make(rate=1e6)
+    sender.receive(report(list(range(CHUNKS)), 1), "a", 0)
+    sender.receive(report([19], 2), "b", 0)
+    sender.events()
+    sender.handle_timer(2.9)
+    assert sender.events() == []
+    sender.receive(report([19], 2, number=1), "b", 2.9)
+    sender.handle_timer(3.0)
+    assert sender.events() == [ReceiverLeft(1, "a", "silent")]
+    assert sender.wanted() == 1
+
+
+def test_one_that_leaves_is_forgotten_at_once() -> None:
+    sender = make(gather=10)
+    sender.receive(report([1]), "a", 0)
+    sender.receive(report([1], number=1, state=ReceiverState.LEAVING), "a", 0.5)
+    assert sender.events() == [ReceiverJoined(1, "a"), ReceiverLeft(1, "a", "left")]
+    assert sender.wanted() == 0
+    sender.receive(report([1], number=2, state=ReceiverState.LEAVING), "a", 0.6)
+    assert sender.events() == []
+
+
+def test_a_report_overtaken_by_a_newer_one_does_not_count() -> None:
+    sender = make(gather=10)
+    sender.receive(report([], number=5), "a", 0)
+    sender.receive(report([1, 2], number=4), "a", 0.1)
+    assert sender.wanted() == 0
+
+
+def test_a_report_speaks_only_for_its_span() -> None:
+    sender = make(gather=10)
+    sender.receive(report([1, 15]), "a", 0)
+    part = Report(SESSION, 1, ReceiverState.RECEIVING, 0, 1, 0, 0, 2, 0, 0, 10, 1 << 3, ())
+    sender.receive(encode_report(part), "a", 0.1)
+    assert sender.peers[1].wants == 1 << 3 | 1 << 15
+
+
+def test_an_unreadable_chunk_is_skipped_said_and_announced() -> None:
+    def frame(index: int) -> bytes:
+        if index == 5:
+            raise ChunkUnavailable("damaged in the store")
+        return b"" if index == 6 else FRAMES[index]
+
+    sender = Sender(SESSION, bytes(32), CHUNKS, frame, SenderSettings(symbol_size=SYMBOL, gather=0))
+    sender.receive(report([4, 5, 6, 7]), "a", 0)
+    assert chunks_sent(sender, 0, 0.005) == [4, 7]
+    assert ChunkSkipped(5, "damaged in the store") in sender.events()
+    announces = sent(sender, 0.45)[1]
+    assert announces[-1].unavailable == ((5, 2),)
+    sender.receive(report([5], number=1, repairs=(Repair(6, 1),)), "a", 0.5)
+    assert chunks_sent(sender, 0.5, 3) == []
+    assert sender.state is SenderState.IDLE
+
+
+def test_strangers_datagrams_are_counted_and_dropped() -> None:
+    sender = make()
+    for datagram in (b"", b"hello", report([1])[:-1], report([1]).replace(b"\x7b\x01", b"\x7b\x02")):
+        sender.receive(datagram, "x", 0)
+    assert sender.counters.bad_reports == 4
+    assert not sender.peers
+
+
+def test_no_more_receivers_than_set() -> None:
+    sender = make(gather=10, max_receivers=3)
+    for receiver in range(10):
+        sender.receive(report([1], receiver), receiver, 0)
+    assert len(sender.peers) == 3
+
+
+def test_very_many_receivers_are_asked_to_report_less_often() -> None:
+    sender = make(gather=10, reports_per_second=100)
+    for receiver in range(50):
+        sender.receive(report([1], receiver), receiver, 0)
+    assert sent(sender, 0)[1][0].hint == 500
+
+
+def test_the_last_announce_says_so() -> None:
+    sender = make()
+    assert parse_announce(bytes(sender.end().buffers[0]), SESSION).state is SenderState.ENDED
+
+
+def test_a_keyed_session_hears_only_keyed_reports() -> None:
+    sender = make(key=bytes(32))
+    sender.receive(report([1]), "a", 0)
+    assert sender.counters.bad_reports == 1
+
+
+@pytest.mark.parametrize("rate", [1e6, 20e6, 300e6])
+def test_the_rate_is_held(rate: float) -> None:
+    sender = make(rate=rate, hold=0.0)
+    on_wire, now, number = 0, 0.0, 0
+    while now < 4:
+        number += 1
+        sender.receive(report(list(range(CHUNKS)), number=number, highest=0), "a", now)
+        for _ in range(50):
+            on_wire += sum(b.segments * (b.size + 66) for b in sender.datagrams_to_send(now))
+            now += 0.0005
+    assert on_wire * 8 / now == pytest.approx(rate, rel=0.03)
