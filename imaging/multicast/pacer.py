@@ -15,7 +15,7 @@ class TokenBucket:
     """Paces `rate` bits per second; times are seconds of any monotonic clock.
 
     After a pause up to `owed` seconds' worth is made up for, at `peak` times the rate, except for `slack`
-    seconds' worth that may go at once (the timer of the system is not exact). With the rate at 95 % of a link,
+    seconds' worth that may go at once (no timer is exact). With the rate at 95 % of a link,
     a peak of 1.05 still fits it.
     """
 
