@@ -20,7 +20,7 @@ def make_disk(path: Path, size: int = SIZE, seed: int = 1) -> Path:
     with open(path, "wb") as file:
         file.truncate(size)
     subprocess.run(
-        ["sgdisk", "-q", "-n", "1:2048:+10M", "-c", "1:noise", "-n", "2:0:+4M", "-c", "2:text", str(path)],
+        ["sgdisk", "-n", "1:2048:+10M", "-c", "1:noise", "-n", "2:0:+4M", "-c", "2:text", str(path)],
         check=True, capture_output=True,
     )  # fmt: skip
     noise = random.Random(seed)
@@ -59,6 +59,7 @@ def content(path: Path) -> bytes:
 
 
 def partitions(path: Path) -> str:
-    """What sgdisk says of the table, both copies checked."""
+    """What sgdisk says of the table, both copies checked; fails when there is none."""
     done = subprocess.run(["sgdisk", "-v", "-p", str(path)], check=True, capture_output=True, text=True)
+    assert "Creating new GPT" not in done.stdout, "no partition table"
     return done.stdout

@@ -35,8 +35,8 @@ def test_capture_then_deploy_makes_the_same_disk(
     captured = last(room)
     assert (status, then, captured["ok"], captured["code"]) == (0, "reboot", True, "")
     assert captured["manifest"] == room.versions[0]
-    assert captured["chunks"]["total"] == 24
-    assert captured["chunks"]["written"] + captured["chunks"]["kept"] == 24
+    assert captured["chunks"]["total"] == 14
+    assert captured["chunks"]["written"] + captured["chunks"]["kept"] == 14
     assert captured["bytes_http"] > 5 << 20
     assert source.read_bytes() == before  # a capture never modifies its source
     assert "agent: outcome ok=true" in screen
@@ -63,7 +63,7 @@ def test_a_second_capture_sends_only_what_is_new(room: Room, run_agent: RunAgent
         file.write(b"changed")
     room.order("capture")
     run_agent(disk=source)
-    assert last(room)["chunks"] == {"total": 24, "kept": 23, "written": 1}
+    assert last(room)["chunks"] == {"total": 14, "kept": 13, "written": 1}
     assert len(room.versions) == 2
 
 
@@ -99,7 +99,7 @@ def test_a_second_deploy_fetches_only_what_changed(
     run_agent(disk=target)
     outcome = last(room)
     assert (outcome["ok"], outcome["verified"]) == (True, True)
-    assert outcome["chunks"] == {"total": 24, "kept": 23, "written": 1}
+    assert outcome["chunks"] == {"total": 14, "kept": 13, "written": 1}
     assert room.chunks_served == 1
     assert content(target) == content(source)
 
@@ -110,7 +110,7 @@ def test_force_full_fetches_everything(room: Room, run_agent: RunAgent, source: 
     target.write_bytes(source.read_bytes())
     room.order("deploy", manifest=manifest.id, force_full=True)
     run_agent(disk=target)
-    assert last(room)["chunks"] == {"total": 24, "kept": 0, "written": 24}
+    assert last(room)["chunks"] == {"total": 14, "kept": 0, "written": 14}
 
 
 def test_a_server_killed_and_started_again_in_mid_deploy(
@@ -208,7 +208,7 @@ def test_a_chunk_damaged_in_the_store_ends_in_one_sentence(
     status, then, screen = run_agent(disk=target)
     outcome = last(room)
     assert (status, then, outcome["ok"], outcome["code"]) == (0, "reboot", False, "chunk-damaged")
-    assert "The server cannot give chunk 5 of 24" in outcome["reason"]
+    assert "The server cannot give chunk 5 of 14" in outcome["reason"]
     assert "Traceback" not in screen
     assert target.read_bytes()[512:520] != b"EFI PART"  # half a system must not look like a whole one
 
@@ -315,7 +315,7 @@ def test_progress_is_told_while_it_happens(
     assert last(room)["ok"]
     receiving = [p for p in room.progress if p["stage"] == "receive"]
     assert receiving
-    assert all(p["total"] == 24 << 20 and p["done"] <= p["total"] for p in receiving)
+    assert all(p["total"] == 14 << 20 and p["done"] <= p["total"] for p in receiving)
     assert receiving[-1]["bytes_http"] > 0
 
 
@@ -327,7 +327,7 @@ def test_a_disk_that_lies_fails_the_proof(
 
     manifest = store_image(room, source)
     genuine = restore.write_exactly
-    bad = manifest.chunks[3].offset
+    bad = manifest.chunks[4].offset
 
     def write(fd: int, view: memoryview, offset: int) -> None:
         genuine(fd, memoryview(bytes(view)[:-1] + b"?") if offset == bad else view, offset)
@@ -337,7 +337,7 @@ def test_a_disk_that_lies_fails_the_proof(
     _status, _then, screen = run_agent(disk=blank(tmp_path / "target.img"))
     outcome = last(room)
     assert (outcome["ok"], outcome["verified"], outcome["code"]) == (False, False, "verify-failed")
-    assert "1 of 24 chunks read back wrong" in outcome["reason"]
+    assert "1 of 14 chunks read back wrong" in outcome["reason"]
     assert screen.count("agent: verify bad=1 table=ok") == 2
 
 
