@@ -221,7 +221,8 @@ def test_prune_gives_back_what_no_manifest_names(store: ChunkStore) -> None:
     pruned = store.prune()
     after = sum(path.stat().st_size for path in packs(store))
     assert pruned.chunks == len(dead)
-    assert pruned.bytes == before - after - 16 * 1 or before - after > 15 << 20
+    assert before - after > 15 << 20
+    assert abs(pruned.bytes - (before - after)) < 1000
     assert list(store.verify(keep)) == []
     for hash in dead:
         with pytest.raises(ChunkMissing):
