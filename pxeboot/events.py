@@ -129,6 +129,7 @@ class Journal:
         self._waiting: deque[Record] = deque()
         self._wake = threading.Condition()
         self._stopping = False
+        self._closed = False  # no more live streams
         self._writing = False
         self._subscriptions: set[Subscription] = set()
         self._thread: threading.Thread | None = None
@@ -197,7 +198,7 @@ class Journal:
         """Follow live, from the event loop: `with journal.subscribe() as live: message = await
         live.get()`."""
         subscription = Subscription(asyncio.get_running_loop(), wants, size)
-        subscription.closed = self._stopping
+        subscription.closed = self._closed
         self._subscriptions.add(subscription)
         try:
             yield subscription
@@ -207,6 +208,7 @@ class Journal:
 
     def close_subscriptions(self) -> None:
         """End all live streams, so that HTTP can stop (uvicorn waits for open responses)."""
+        self._closed = True
         for subscription in tuple(self._subscriptions):
             subscription.close()
 

@@ -1,7 +1,8 @@
 """Everything a request handler may need, made once by `pxeboot.main` (and by tests) and passed to
 `create_app`.
 
-For the API and the pages: `services.read()`, `services.write()`, `services.settings`, `services.journal`.
+For the API and the pages: `services.read()`, `services.write()`, `services.settings`, `services.journal`,
+`services.principal(token)`.
 """
 
 from __future__ import annotations
@@ -10,22 +11,31 @@ import contextlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from sqlmodel import Session
 
+from pxeboot.adapters.multicast import SessionManager
+from pxeboot.adapters.network import LeaseView
+from pxeboot.adapters.store import StoreGateway
 from pxeboot.db.engine import Database
 from pxeboot.events import Journal
-from pxeboot.services import unit
+from pxeboot.services import auth, journal, unit
+from pxeboot.services.auth import Principal
 from pxeboot.settings import Settings
 
 
 @dataclass
 class Services:
-    """What the handlers share."""
+    """What the handlers share. `base_url` is ours as machines reach it, `http://ADDRESS[:PORT]`."""
 
     settings: Settings
     database: Database
     journal: Journal
+    store: StoreGateway
+    sessions: SessionManager
+    leases: LeaseView
+    base_url: str = "http://127.0.0.1"
 
     def read(self) -> AbstractContextManager[Session]:
         """A session that may only read."""
@@ -36,3 +46,48 @@ class Services:
         """A unit of work: commits at the end, rolls back on an exception, journals after the commit."""
         with unit.writing(self.database, self.journal) as session:
             yield session
+
+    def principal(self, token: str) -> Principal:
+        """Who holds an API token; keeps `last_used_at` to the minute. Unauthorized."""
+        now = datetime.now(UTC)
+        with self.read() as session:
+            who = auth.authenticate(session, token, now=now)
+            fresh = auth.used_recently(session, token, now=now)
+        if not fresh:
+            with self.write() as session:
+                auth.touch_token(session, token, now=now)
+        return who
+
+
+def make_journal(database: Database) -> Journal:
+    """A journal that writes to this database (not started yet)."""
+
+    def store(records: object) -> list[int]:
+        with database.write() as session:
+            return journal.store(session, records)  # type: ignore[arg-type]
+
+    return Journal(store)
+
+
+def open_services(settings: Settings, *, base_url: str = "http://127.0.0.1", address: str = "") -> Services:
+    """Database, journal (started), store and session manager of a data directory; no DHCP. Close with
+    `close`."""
+    from pxeboot.db.engine import open_database
+
+    database = open_database(settings)
+    made = make_journal(database)
+    store = StoreGateway.open(
+        settings.store_dir,
+        settings.server.data_dir / "keys" / "server.ed25519",
+        reserve_mb=settings.images.reserve_mb,
+    )
+    made.start()
+    sessions = SessionManager(settings, database, made, store.path, address)
+    return Services(settings, database, made, store, sessions, LeaseView(None), base_url)
+
+
+def close(services: Services) -> None:
+    """Write what waits and let go of the files."""
+    services.journal.stop()
+    services.store.close()
+    services.database.close()

@@ -1,4 +1,5 @@
-"""What a machine boots now: facts from the database, the decision of `pxeboot.boot`, and the token for it."""
+"""What a machine boots now: facts from the database, the decision of `pxeboot.boot`, and the token for
+it."""
 
 from __future__ import annotations
 
@@ -98,7 +99,8 @@ def begin(
     task_id: str | None = None
     if known.task is not None and known.host_id is not None and known.host and known.host.state == "approved":
         lively = known.task.state in {state.value for state in (*WORKING, TaskState.BOOTING)}
-        # Also when the decision is "local" because all attempts are used: the restart has ended the last one.
+        # Also when the decision is "local" because all attempts are used: the restart has ended the last
+        # one.
         if decision.action == "agent" or lively:
             tasks.boot(session, known.host_id, now=now)
             row = session.get(Host, known.host_id)

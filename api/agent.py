@@ -1,0 +1,337 @@
+"""Task plane (docs/ARCHITECTURE.md §4): the calls of the agent in the boot environment.
+
+What blocks (database, hashing, disk) runs in threads; uploads are taken in pieces, so neither memory nor
+the event
+loop, which DHCP shares, feels their size.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.boot import Peer
+from api.v1.deps import ServicesDep
+from pxeboot.adapters.container import Services
+from pxeboot.adapters.store import HASH_BYTES, MAX_HASHES, RecordReader
+from pxeboot.errors import Conflict, Invalid, NotFound, Unauthorized
+from pxeboot.services import captures, checkin, groups, hosts, images, lookup, tasks, tokens
+from pxeboot.services.tokens import Credential
+
+router = APIRouter(prefix="/agent/v1", tags=["agent"])
+bearer = HTTPBearer(auto_error=False)
+OCTETS = "application/octet-stream"
+BATCH_BYTES = 8 << 20  # of chunks handed to a thread at once; also what one upload holds in memory
+MAX_MANIFEST = 512 << 20  # far more than a disk of 4 TB needs
+_HEX = re.compile(r"[0-9a-f]{64}")
+# Each upload hashes on one thread; more than the cores would only take memory.
+_uploads = asyncio.Semaphore(8)
+
+
+class CheckInBody(BaseModel):
+    """What an agent says first."""
+
+    model_config = ConfigDict(extra="ignore")
+    token: str = Field(max_length=200)
+    mac: str = Field(max_length=40)
+    agent: str = Field(default="", max_length=60)
+    inventory: dict[str, Any] = Field(default_factory=dict)
+
+
+class RegistrationBody(BaseModel):
+    """What was answered at the console; all None for a quick registration."""
+
+    name: str | None = Field(default=None, max_length=80)
+    group: str | None = Field(default=None, max_length=80)
+    image: str | None = Field(default=None, max_length=80)
+
+
+class ProgressBody(BaseModel):
+    """How far a task is."""
+
+    model_config = ConfigDict(extra="ignore")
+    stage: str = Field(max_length=20)
+    done: int = Field(default=0, ge=0)
+    total: int = Field(default=0, ge=0)
+    bytes_multicast: int = Field(default=0, ge=0)
+    bytes_http: int = Field(default=0, ge=0)
+    message: str | None = Field(default="", max_length=2000)
+
+
+class OutcomeBody(BaseModel):
+    """How a task ended."""
+
+    model_config = ConfigDict(extra="ignore")
+    ok: bool
+    reason: str = Field(default="", max_length=4000)
+    code: str = Field(default="", max_length=100)
+    verified: bool = False
+    manifest: str | None = Field(default=None, max_length=64)
+    bytes_multicast: int = Field(default=0, ge=0)
+    bytes_http: int = Field(default=0, ge=0)
+    seconds: dict[str, float] = Field(default_factory=dict, max_length=20)
+    chunks: dict[str, int] = Field(default_factory=dict, max_length=20)
+
+
+def credential(
+    given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
+) -> str:
+    """The credential as text. Unauthorized without one."""
+    if given is None:
+        raise Unauthorized("Send the credential of the check-in as bearer token.", "credential-missing")
+    return given.credentials
+
+
+def agent(these: ServicesDep, text: Annotated[str, Depends(credential)]) -> Credential:
+    """Who is calling. Unauthorized: credential-unknown, credential-expired."""
+    with these.read() as session:
+        return tokens.authenticate(session, text, now=datetime.now(UTC))
+
+
+CredentialText = Annotated[str, Depends(credential)]
+Agent = Annotated[Credential, Depends(agent)]
+
+
+@router.post("/checkin")
+def check_in(body: CheckInBody, these: ServicesDep, address: Peer) -> dict[str, Any]:
+    """Exchange the boot token for a credential and the task."""
+    now = datetime.now(UTC)
+    if len(str(body.inventory)) > 256 << 10:
+        raise Invalid("An inventory of more than 256 KiB is not one.", field="inventory")
+    try:
+        with these.write() as session:
+            found = checkin.checkin(
+                session,
+                token=body.token,
+                mac=body.mac,
+                address=address,
+                agent=body.agent,
+                inventory=body.inventory,
+                now=now,
+                same_machine=these.leases.holds,
+            )
+            task = _task(these, session, found.task.id) if found.task else None
+    except Unauthorized as error:
+        these.journal.record(
+            "agent",
+            "agent.refused",
+            f"A check-in from {address} was refused: {error.sentence}",
+            mac=lookup.normal_mac(body.mac) or "",
+            data={"address": address, "code": error.problem_code},
+        )
+        raise
+    host = found.host
+    return {
+        "credential": found.credential,
+        "host": {"id": host.id, "name": host.name, "state": host.state} if host else None,
+        "mode": found.mode,
+        "task": task,
+        "language": these.settings.server.language,
+    }
+
+
+def _task(these: Services, session: Any, task_id: str) -> dict[str, Any]:
+    """TASK of docs/ARCHITECTURE.md §4."""
+    order = checkin.order(session, task_id, these.settings)
+    body = order.model_dump(exclude={"transport", "operation_id"})
+    body["session"] = these.sessions.session_for(session, task_id) if order.kind == "deploy" else None
+    return body
+
+
+@router.get("/registration")
+def offer(these: ServicesDep, known: Agent) -> dict[str, Any]:
+    """What the console may propose."""
+    with these.read() as session:
+        return {
+            "suggested_name": hosts.next_name(session, these.settings.registration.name_template),
+            "groups": [item.name for item in groups.list_groups(session, limit=200).items],
+            "images": [item.name for item in images.list_images(session, limit=200).items],
+        }
+
+
+@router.post("/registration")
+def register(body: RegistrationBody, these: ServicesDep, text: CredentialText) -> dict[str, Any]:
+    """Make this machine a host."""
+    with these.write() as session:
+        host = hosts.register(
+            session,
+            text,
+            name=body.name or None,
+            group=body.group or None,
+            image=body.image or None,
+            settings=these.settings,
+            now=datetime.now(UTC),
+        )
+    return {"name": host.name, "state": host.state, "then": these.settings.registration.then}
+
+
+@router.post("/tasks/{id}/progress")
+def progress(id: str, body: ProgressBody, these: ServicesDep, known: Agent) -> dict[str, Any]:
+    """Where the agent is; the answer says whether to go on."""
+    if known.task_id != id:
+        raise Unauthorized("This credential is for another task.", "token-foreign")
+    with these.write() as session:
+        go_on, reason = tasks.progress(
+            session,
+            id,
+            attempt=known.attempt,
+            stage=body.stage,
+            done=body.done,
+            total=body.total,
+            bytes_multicast=body.bytes_multicast,
+            bytes_http=body.bytes_http,
+            message=body.message or "",
+            now=datetime.now(UTC),
+        )
+    return {"continue": go_on, "reason": reason}
+
+
+@router.post("/tasks/{id}/outcome")
+def outcome(id: str, body: OutcomeBody, these: ServicesDep, known: Agent) -> dict[str, str]:
+    """How it ended."""
+    if known.task_id != id:
+        raise Unauthorized("This credential is for another task.", "token-foreign")
+    with these.write() as session:
+        tasks.outcome(
+            session,
+            id,
+            attempt=known.attempt,
+            ok=body.ok,
+            reason=body.reason,
+            code=body.code,
+            verified=body.verified,
+            manifest=body.manifest,
+            bytes_multicast=body.bytes_multicast,
+            bytes_http=body.bytes_http,
+            seconds=body.seconds,
+            chunks=body.chunks,
+            now=datetime.now(UTC),
+        )
+        order = checkin.order(session, id, these.settings)
+    return {"then": order.then}
+
+
+@router.post("/tasks/{id}/missing")
+async def missing(id: str, request: Request, these: ServicesDep, known: Agent) -> Response:
+    """Which of these chunks the store lacks."""
+    hashes = await _body(request, MAX_HASHES * HASH_BYTES)
+
+    def ask() -> bytes:
+        _check(these, known, id)
+        return these.store.missing(hashes)
+
+    return Response(await asyncio.to_thread(ask), media_type=OCTETS)
+
+
+@router.put("/tasks/{id}/chunks")
+async def chunks(id: str, request: Request, these: ServicesDep, known: Agent) -> dict[str, int]:
+    """Take chunks; each is decompressed and hashed before it counts."""
+    await asyncio.to_thread(_check, these, known, id)
+    reader = RecordReader()
+    stored = fresh = 0
+
+    async def put() -> None:
+        nonlocal stored, fresh
+        async with _uploads:
+            count, new = await asyncio.to_thread(these.store.add, reader.take())
+        stored += count
+        fresh += new
+
+    try:
+        async for data in request.stream():
+            reader.feed(data)
+            if reader.bytes >= BATCH_BYTES:
+                await put()
+        reader.finish()
+        await put()
+    finally:
+        if fresh:
+            await asyncio.to_thread(_note_upload, these, known, id, fresh)
+    return {"stored": stored}
+
+
+@router.post("/tasks/{id}/manifest")
+async def manifest(id: str, request: Request, these: ServicesDep, known: Agent) -> dict[str, Any]:
+    """Finish a capture: only now does the version exist."""
+    data = await _body(request, MAX_MANIFEST)
+
+    def finish() -> dict[str, Any]:
+        with these.read() as session:
+            kind = checkin.is_working(session, known, id).kind.value
+        if kind != "capture":
+            raise Conflict(f"A {kind} task has no manifest to send.")
+        facts = these.store.put_manifest(data)
+        with these.write() as session:
+            checkin.is_working(session, known, id)
+            version = captures.finish(
+                session,
+                id,
+                manifest=facts.id,
+                disk_bytes=facts.disk_bytes,
+                used_bytes=facts.used_bytes,
+                chunks=facts.chunks,
+            )
+        return {"image": version.image, "version": version.number, "manifest": version.manifest}
+
+    return await asyncio.to_thread(finish)
+
+
+@router.get("/manifests/{id}")
+def get_manifest(id: str, these: ServicesDep, known: Agent) -> Response:
+    """A manifest with our signature."""
+    if not _HEX.fullmatch(id):
+        raise NotFound("manifest", id[:80])
+    data, signature = these.store.manifest(id)
+    return Response(
+        data, media_type=OCTETS, headers={"X-Pxeboot-Signature": signature.hex(), "ETag": f'"{id}"'}
+    )
+
+
+@router.get("/chunks/{hash}")
+def get_chunk(hash: str, these: ServicesDep, known: Agent) -> Response:
+    """A stored frame."""
+    if not _HEX.fullmatch(hash):
+        raise NotFound("chunk", hash[:80])
+    return Response(
+        these.store.frame(bytes.fromhex(hash)),
+        media_type=OCTETS,
+        headers={"ETag": f'"{hash}"', "Cache-Control": "private, max-age=31536000, immutable"},
+    )
+
+
+@router.get("/tasks/{id}/session")
+def session_of(id: str, these: ServicesDep, known: Agent) -> Response:
+    """The multicast session of a deploy; 204 when there is none (any more)."""
+    with these.write() as session:
+        checkin.is_working(session, known, id)
+        found = these.sessions.session_for(session, id)
+    if found is None:
+        return Response(status_code=204)
+    return JSONResponse(found)
+
+
+def _check(these: Services, known: Credential, id: str) -> None:
+    with these.read() as session:
+        checkin.is_working(session, known, id)
+
+
+def _note_upload(these: Services, known: Credential, id: str, fresh: int) -> None:
+    with these.write() as session:
+        captures.note_upload(session, id, attempt=known.attempt, bytes=fresh, now=datetime.now(UTC))
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    """The whole body, if it is not longer than `limit` bytes. Invalid otherwise."""
+    taken = bytearray()
+    async for data in request.stream():
+        taken += data
+        if len(taken) > limit:
+            raise Invalid(f"The body is longer than {limit} bytes.")
+    return bytes(taken)

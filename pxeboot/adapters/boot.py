@@ -1,0 +1,198 @@
+"""Our answers to the DHCP and TFTP engines: what to load first, which files there are, and what the
+journal hears.
+
+Everything here runs on the event loop and answers from memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlmodel import select
+
+from dhcp.actions import Noted
+from dhcp.bootfile import BootFile
+from dhcp.pxe import PxeClient
+from pxeboot.boot.chain import NoBootFile, boot_client, boot_file, uuid_text
+from pxeboot.boot.decide import HostFacts, decide
+from pxeboot.boot.scripts import grub_stub, menu_texts
+from pxeboot.db.engine import Database
+from pxeboot.db.models import Host, HostMac, HostState
+from pxeboot.events import Change, Journal, Record
+from pxeboot.i18n import translations
+from pxeboot.services import boots, hosts, unit
+from pxeboot.settings import Settings
+from tftp.files import Files, Folder, Overlay, Peer
+from tftp.server import RequestIgnored, RequestRefused, ServerEvent, TransferEnded
+from tftp.transfer import TransferCompleted
+
+FLUSH_SECONDS = 2.0
+RELOAD_SECONDS = 0.5  # let a burst of changed hosts become one reload
+
+
+class KnownHosts:
+    """Every registered MAC and UUID with its host's name and state, in memory; follows the journal's
+    changes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._by_mac: dict[str, HostFacts] = {}
+        self._by_uuid: dict[str, HostFacts] = {}
+        self.load()
+
+    def load(self) -> None:
+        """Read all of it (20,000 hosts: some 100 ms, in a thread)."""
+        with self._database.read() as session:
+            rows = session.exec(select(Host.id, Host.name, Host.state, Host.uuid)).all()
+            macs = session.exec(select(HostMac.mac, HostMac.host_id)).all()
+        facts = {id: HostFacts(name, HostState(state).value) for id, name, state, _uuid in rows}
+        self._by_mac = {mac: facts[id] for mac, id in macs if id in facts}
+        self._by_uuid = {uuid: facts[id] for id, _name, _state, uuid in rows if uuid}
+
+    def find(self, mac: str, uuid: str) -> HostFacts | None:
+        """The host of this MAC, else of this UUID."""
+        return self._by_mac.get(mac) or (self._by_uuid.get(uuid) if uuid else None)
+
+    async def follow(self, journal: Journal) -> None:
+        """Reload whenever a host has changed; ends when the journal stops."""
+        with journal.subscribe(
+            lambda message: isinstance(message, Change) and message.what == "host"
+        ) as live:
+            while not live.closed:
+                if await live.get(60.0) is not None:
+                    await asyncio.sleep(RELOAD_SECONDS)
+                    await asyncio.to_thread(self.load)
+
+
+class SeenBook:
+    """Which machines were seen where, collected in memory and written down every two seconds."""
+
+    def __init__(self, database: Database, journal: Journal) -> None:
+        self._database, self._journal = database, journal
+        self._seen: dict[str, tuple[str, datetime]] = {}
+
+    def note(self, mac: str, address: str = "") -> None:
+        """Remember; from the event loop. At most ten thousand machines wait (a flood of made-up MACs)."""
+        if mac in self._seen or len(self._seen) < 10_000:
+            self._seen[mac] = (address or self._seen.get(mac, ("", None))[0], datetime.now(UTC))
+
+    async def run(self) -> None:
+        """Write for ever."""
+        while True:
+            await asyncio.sleep(FLUSH_SECONDS)
+            if self._seen:
+                seen, self._seen = self._seen, {}
+                await asyncio.to_thread(self._write, seen)
+
+    def _write(self, seen: dict[str, tuple[str, datetime]]) -> None:
+        with unit.writing(self._database, self._journal) as session:
+            for mac, (address, at) in seen.items():
+                hosts.note_seen(session, mac, address=address, now=at)
+
+
+class Choice:
+    """`dhcp.bootfile.BootChoice`: which boot file a machine gets; `decide` has the word, `chain` the
+    file."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        base_url: str,
+        known: KnownHosts,
+        journal: Journal,
+        files: Callable[[], set[str]],
+    ) -> None:
+        self._settings, self._base_url, self._known = settings, base_url, known
+        self._journal, self._files = journal, files
+        self._policy = boots.policy(settings)
+
+    def choose(self, client: PxeClient, now: float) -> BootFile | None:
+        """What this machine loads first; None: an address only."""
+        host = self._known.find(client.mac, uuid_text(client))
+        decision = decide(
+            host, None, None, boot_client(client), datetime.fromtimestamp(now, UTC), self._policy
+        )
+        if decision.silent:
+            self._journal.record("boot", "boot.ignored", decision.reason, mac=client.mac)
+            return None
+        found = boot_file(client, self._base_url, self._files())
+        if isinstance(found, NoBootFile):
+            self._journal.record("boot", "boot.impossible", found.reason, mac=client.mac)
+            return None
+        return found
+
+
+class BootFolder:
+    """The names in the boot folder, read again at most once a second."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._names: set[str] = set()
+        self._read_at = float("-inf")
+
+    def names(self) -> set[str]:
+        """File names."""
+        now = time.monotonic()
+        if now - self._read_at > 1.0:
+            try:
+                self._names = {entry.name for entry in self._path.iterdir() if not entry.name.startswith(".")}
+            except OSError:
+                self._names = set()
+            self._read_at = now
+        return self._names
+
+
+def stub(settings: Settings, base_url: str) -> bytes:
+    """`grub/grub.cfg`: sends the signed GRUB to its machine's own configuration."""
+    return grub_stub(base_url, menu_texts(translations(settings.server.language).gettext)).encode()
+
+
+def tftp_files(settings: Settings, base_url: str) -> Files:
+    """The virtual tree: `grub/grub.cfg`, and the boot folder."""
+    text = stub(settings, base_url)
+
+    def virtual(name: str, peer: Peer) -> bytes | None:
+        return text if name == "grub/grub.cfg" else None
+
+    return Overlay(virtual, Folder(settings.boot_dir))
+
+
+def dhcp_notes(journal: Journal, seen: SeenBook) -> Callable[[Noted], None]:
+    """Where the DHCP server's notes go."""
+
+    def take(note: Noted) -> None:
+        journal.record("dhcp", note.kind, note.sentence, mac=note.mac, data=dict(note.data))
+        address = note.data.get("address")
+        seen.note(note.mac, address if isinstance(address, str) and note.kind == "dhcp.acknowledged" else "")
+
+    return take
+
+
+def tftp_notes(journal: Journal, mac_of: Callable[[str], str]) -> Callable[[ServerEvent], None]:
+    """Where the TFTP server's events go."""
+
+    def take(event: ServerEvent) -> None:
+        record: Record | None = None
+        now = datetime.now(UTC)
+        mac = mac_of(event.peer.address)
+        where = {"address": event.peer.address, "name": event.name[:200]}
+        if isinstance(event, TransferEnded):
+            done = isinstance(event.result, TransferCompleted)
+            kind = "tftp.sent" if done else "tftp.aborted"
+            sentence = f"{event.name[:200]} was sent by TFTP to {event.peer.address}."
+            if not done:
+                reason = getattr(event.result, "reason", "") or getattr(event.result, "message", "")
+                sentence = f"{event.name[:200]} was not read to its end by {event.peer.address}: {reason}"
+            record = Record("tftp", kind, sentence, now, mac=mac, data=where)
+        elif isinstance(event, RequestRefused | RequestIgnored):
+            kind = "tftp.refused" if isinstance(event, RequestRefused) else "tftp.ignored"
+            sentence = f"{event.peer.address} asked for {event.name[:200]!r}: {event.reason}"
+            record = Record("tftp", kind, sentence, now, mac=mac, data=where)
+        if record is not None:
+            journal.add(record)
+
+    return take

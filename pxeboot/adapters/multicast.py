@@ -1,0 +1,372 @@
+"""Multicast sessions: one sender process per running operation and version, started, watched and stopped
+by us.
+
+A session's id, group and ports are rows of `multicast_session`, so a daemon that was killed starts the
+same sessions
+again and receivers find them where they were. The sender ends itself when its standard input does, so
+none outlives
+the daemon.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import random
+import secrets
+import sys
+import time
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+from sqlmodel import Session, col, select
+
+import imaging
+from pxeboot.db.engine import Database
+from pxeboot.db.models import ImageVersion, MulticastSession, Operation, OperationState, Task, TaskState
+from pxeboot.events import Change, Journal
+from pxeboot.services import tasks
+from pxeboot.services.task_states import ACTIVE, WORKING
+from pxeboot.settings import Settings
+
+log = logging.getLogger(__name__)
+
+SYMBOL = 1440
+LOOK_SECONDS = 1.0
+LINGER_SECONDS = 5.0  # a sender nobody needs for so long is stopped
+MAX_RESTARTS = 5  # in a row; then the receivers go on by HTTP
+STEADY_SECONDS = 60.0  # a sender that ran this long has its restarts forgiven
+STOP_SECONDS = 1.0
+# Stages in which an agent no longer listens.
+DEAF_STAGES = ("verify", "customise")
+_TOLD = {
+    "started": "The multicast sender runs.",
+    "sweep-started": "The multicast sender begins a sweep.",
+    "receiver-joined": "A receiver joined the multicast session.",
+    "receiver-left": "A receiver left the multicast session.",
+    "chunk-unavailable": "A chunk cannot be sent.",
+    "send-failed": "Multicast datagrams cannot be sent.",
+    "refused": "The multicast sender did not understand a change.",
+    "stopped": "The multicast sender has stopped.",
+    "failed": "The multicast sender has failed.",
+}
+
+
+@dataclass
+class _Running:
+    """One sender process."""
+
+    process: asyncio.subprocess.Process
+    reader: asyncio.Task[None]
+    started: float
+    expected: int
+    unneeded_since: float | None = None
+
+
+@dataclass
+class _Wanted:
+    """A session that should be on air, and how many tasks may still join it."""
+
+    row: MulticastSession
+    expected: int
+
+
+@dataclass
+class _Record:
+    """What we remember of a session beyond one process."""
+
+    restarts: int = 0
+    next_try: float = 0.0
+    given_up: bool = False
+    state: dict[str, Any] = field(default_factory=dict)  # the sender's last "state" line
+
+
+class SessionManager:
+    """Allocates sessions (from any thread) and runs their senders (on the event loop)."""
+
+    def __init__(
+        self, settings: Settings, database: Database, journal: Journal, store: Path, address: str
+    ) -> None:
+        """`address`: ours on the interface that faces the machines; "" means that there is no multicast."""
+        self._settings, self._database, self._journal = settings, database, journal
+        self._store, self._address = store, address
+        self._running: dict[int, _Running] = {}
+        self._records: dict[int, _Record] = {}
+        self._wake: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def session_for(self, session: Session, task_id: str) -> dict[str, Any] | None:
+        """SESSION of docs/ARCHITECTURE.md §4 for a working deploy task, made if need be; None: use HTTP.
+
+        Needs a writing session. Any thread.
+        """
+        task = tasks.row(session, task_id)
+        operation = session.get(Operation, task.operation_id)
+        if (
+            not self._address
+            or operation is None
+            or operation.transport != "multicast"
+            or task.state not in WORKING
+            or task.version_id is None
+        ):
+            return None
+        version = session.get(ImageVersion, task.version_id)
+        if version is None:
+            return None
+        row = session.exec(
+            select(MulticastSession).where(
+                MulticastSession.operation_id == operation.id,
+                MulticastSession.manifest == version.manifest,
+                col(MulticastSession.active),
+            )
+        ).first()
+        if row is None:
+            row = self._allocate(session, operation.id, version.manifest)
+        if row is None or self._record(row.id).given_up:
+            return None
+        self._look_soon()
+        return {
+            "id": row.id,
+            "group": row.group_address,
+            "port": row.port,
+            "report": [self._address, row.report_port],
+            "symbol": SYMBOL,
+            "key": None,
+        }
+
+    def state(self, operation_id: str) -> list[dict[str, Any]]:
+        """The senders' last words about the sessions of an operation, for live pages."""
+        with self._database.read() as session:
+            ids = session.exec(
+                select(MulticastSession.id).where(MulticastSession.operation_id == operation_id)
+            ).all()
+        return [self._records[id].state for id in ids if id in self._records and self._records[id].state]
+
+    def _allocate(self, session: Session, operation_id: str, manifest: str) -> MulticastSession | None:
+        """The first free slot gives group and report port; sessions of the same group would hear each
+        other."""
+        rules = self._settings.multicast
+        active = session.exec(select(MulticastSession).where(col(MulticastSession.active))).all()
+        taken = {row.report_port for row in active}
+        for slot in range(min(rules.group_count, 65535 - rules.port)):
+            if rules.port + 1 + slot not in taken:
+                break
+        else:
+            return None
+        row = MulticastSession(
+            id=secrets.randbits(32),
+            operation_id=operation_id,
+            manifest=manifest,
+            group_address=str(IPv4Address(rules.group_base) + slot),
+            port=rules.port,
+            report_port=rules.port + 1 + slot,
+        )
+        session.add(row)
+        session.flush()
+        return row
+
+    def _record(self, id: int) -> _Record:
+        return self._records.setdefault(id, _Record())
+
+    def _look_soon(self) -> None:
+        if self._loop is not None and self._wake is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has just ended: the daemon stops
+                self._loop.call_soon_threadsafe(self._wake.set)
+
+    async def run(self) -> None:
+        """Keep the right senders running; ends them all when cancelled."""
+        self._loop, self._wake = asyncio.get_running_loop(), asyncio.Event()
+        try:
+            while True:
+                self._wake.clear()
+                if self._address:
+                    await self._look()
+                # Nothing runs: only a check-in can change that, and it wakes us.
+                wait = LOOK_SECONDS if self._running or self._records else 60.0
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), wait)
+        finally:
+            await asyncio.gather(*(self._stop(id) for id in list(self._running)))
+
+    async def _look(self) -> None:
+        wanted = await asyncio.to_thread(self._wanted)
+        now = time.monotonic()
+        for id, item in wanted.items():
+            record = self._record(id)
+            if record.given_up or now < record.next_try:
+                continue
+            running = self._running.get(id)
+            if running is None:
+                await self._start(item)
+            elif running.expected != item.expected:
+                running.expected = item.expected
+                self._tell(running, {"expected": item.expected})
+        for id, running in list(self._running.items()):
+            if id in wanted:
+                running.unneeded_since = None
+            elif running.unneeded_since is None:
+                running.unneeded_since = now
+            elif now - running.unneeded_since > LINGER_SECONDS:
+                await self._stop(id)
+        for id in set(self._records) - set(wanted) - set(self._running):
+            del self._records[id]
+
+    def _wanted(self) -> dict[int, _Wanted]:
+        """Sessions with a task that is receiving; sessions of operations that are over are put away."""
+        found: dict[int, _Wanted] = {}
+        over: list[int] = []
+        with self._database.read() as session:
+            for row in session.exec(select(MulticastSession).where(col(MulticastSession.active))).all():
+                operation = session.get(Operation, row.operation_id)
+                if operation is None or operation.state != OperationState.RUNNING:
+                    over.append(row.id)
+                    continue
+                mine = session.exec(
+                    select(Task)
+                    .join(ImageVersion)
+                    .where(
+                        Task.operation_id == row.operation_id,
+                        ImageVersion.manifest == row.manifest,
+                        col(Task.state).in_(ACTIVE),
+                    )
+                ).all()
+                listening = [
+                    task for task in mine if task.state == TaskState.RUNNING and task.stage not in DEAF_STAGES
+                ]
+                if listening:
+                    waiting = [task for task in mine if task.state in (TaskState.QUEUED, TaskState.BOOTING)]
+                    session.expunge(row)
+                    found[row.id] = _Wanted(row, len(listening) + len(waiting))
+        if over:
+            with self._database.write() as session:
+                for id in over:
+                    gone = session.get(MulticastSession, id)
+                    if gone is not None:
+                        gone.active = False
+                        session.add(gone)
+        return found
+
+    async def _start(self, item: _Wanted) -> None:
+        row, rules = item.row, self._settings.multicast
+        order = {
+            "session": {
+                "id": row.id,
+                "group": row.group_address,
+                "port": row.port,
+                "report": [self._address, row.report_port],
+                "symbol": SYMBOL,
+                "key": None,
+            },
+            "manifest": row.manifest,
+            "store": str(self._store),
+            "interface": self._address,
+            "rate_mbit": rules.rate_mbit,
+            "gather_seconds": rules.gather_seconds,
+            "expected": item.expected,
+            "ttl": rules.ttl,
+            "loop": IPv4Address(self._address).is_loopback,
+        }
+        here = str(Path(imaging.__file__).resolve().parent.parent)
+        path = os.pathsep.join(part for part in (here, os.environ.get("PYTHONPATH", "")) if part)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "imaging.multicast.send",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": path},
+                limit=1 << 20,
+            )
+        except OSError as error:
+            self._failed(row, f"The multicast sender cannot be started: {error.strerror}.")
+            return
+        running = _Running(
+            process, asyncio.create_task(self._read(row, process)), time.monotonic(), item.expected
+        )
+        self._running[row.id] = running
+        self._tell(running, order)
+
+    def _tell(self, running: _Running, line: dict[str, Any]) -> None:
+        if running.process.stdin is not None and not running.process.stdin.is_closing():
+            running.process.stdin.write(json.dumps(line).encode() + b"\n")
+
+    async def _read(self, row: MulticastSession, process: asyncio.subprocess.Process) -> None:
+        """Follow one sender until it ends, and decide what its end means."""
+        assert process.stdout is not None
+        reason = ""
+        while True:
+            try:
+                line = await process.stdout.readline()
+            except ValueError:  # a line beyond the limit: not one of ours
+                continue
+            if not line:
+                break
+            try:
+                event = json.loads(line)
+                kind = str(event.pop("event"))
+            except (ValueError, KeyError, TypeError, AttributeError):
+                log.warning("multicast sender said: %s", line[:200])
+                continue
+            if kind == "failed":
+                reason = str(event.get("reason", ""))
+            self._heard(row, kind, event)
+        code = await process.wait()
+        running = self._running.pop(row.id, None)
+        if running is not None:  # it was not we who stopped it
+            self._failed(row, reason or f"The multicast sender ended with status {code}.", running)
+
+    def _heard(self, row: MulticastSession, kind: str, event: dict[str, Any]) -> None:
+        if kind == "state":
+            self._record(row.id).state = {"session": row.id, "group": row.group_address, **event}
+            self._journal.publish(Change("operation", row.operation_id, row.operation_id))
+            return
+        sentence = _TOLD.get(kind, f"The multicast sender says {kind}.")
+        if reason := event.get("reason"):
+            sentence += f" ({reason})"
+        self._journal.record(
+            "multicast",
+            f"multicast.{kind}",
+            sentence,
+            operation_id=row.operation_id,
+            data={"session": row.id, "group": row.group_address, **event},
+        )
+
+    def _failed(self, row: MulticastSession, reason: str, running: _Running | None = None) -> None:
+        """A sender ended by itself: try again a little later, or leave it to HTTP."""
+        record = self._record(row.id)
+        now = time.monotonic()
+        if running is not None and now - running.started > STEADY_SECONDS:
+            record.restarts = 0
+        record.restarts += 1
+        if record.restarts > MAX_RESTARTS:
+            record.given_up = True
+            sentence = f"{reason} It was restarted {MAX_RESTARTS} times; receivers go on over HTTP."
+        else:
+            pause = min(10.0, 0.5 * 2**record.restarts) * random.uniform(0.5, 1.5)
+            record.next_try = now + pause
+            sentence = f"{reason} It is started again in {pause:.1f} s."
+        self._journal.record(
+            "multicast", "multicast.lost", sentence, operation_id=row.operation_id, data={"session": row.id}
+        )
+        self._look_soon()
+
+    async def _stop(self, id: int) -> None:
+        """The end of its standard input tells a sender to stop; a kill tells a deaf one."""
+        running = self._running.pop(id, None)
+        if running is None:
+            return
+        if running.process.stdin is not None:
+            running.process.stdin.close()
+        try:
+            await asyncio.wait_for(running.process.wait(), STOP_SECONDS)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                running.process.kill()
+        with contextlib.suppress(TimeoutError, asyncio.CancelledError):
+            await asyncio.wait_for(running.reader, STOP_SECONDS)
