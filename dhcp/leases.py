@@ -1,10 +1,10 @@
 """Who has which address: a table in memory for the hot path, made durable in SQLite before anybody is told.
 
 A lease hangs on (subnet, hardware address): PXE ROM, iPXE and the operating system send different client
-identifiers (option 61), which would make three leases of one machine. Changes are collected and written by
-`commit()` in one transaction, so that the shell can drain many datagrams, commit once, and answer them all;
-an ACK that left the machine is on disk (WAL, `synchronous=FULL`). Offers are promises of seconds and stay in
-memory: after a crash the client's REQUEST is simply judged anew.
+identifiers (option 61), which would make three leases of one machine. Changes are collected and written in
+one transaction (`prepare`, `finish`), so that the shell can drain many datagrams, wait for the disk once, and
+answer them all; an ACK that left the machine is on disk (WAL, `synchronous=FULL`). Offers are promises of
+seconds and stay in memory: after a crash the client's REQUEST is simply judged anew.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Lease:
 
 
 class LeaseStore(Protocol):
-    """What the responder asks of a lease table. Changes count only after `commit()` returned."""
+    """What the responder asks of a lease table. Changes count only after `prepare` and `finish` returned."""
 
     def lease_of(self, mac: str, subnet: str | None = None) -> Lease | None:
         """The machine's lease in this subnet, or its newest anywhere, expired or not. None = never seen."""
@@ -87,8 +87,17 @@ class LeaseStore(Protocol):
     def decline(self, mac: str, address: str, now: float, seconds: float) -> bool:
         """Somebody else uses the address: quarantine. False when it was not this machine's to decline."""
 
-    def commit(self) -> None:
-        """Make all changes durable. Raises LeaseError; then none of them has happened."""
+    def prepare(self) -> bool:
+        """Open a transaction with all changes so far; False: none. Raises LeaseError (they are abandoned)."""
+
+    def finish(self) -> None:
+        """Make the prepared changes durable. It waits for the disk and may run in another thread.
+
+        Until it returned, `prepare` must not be called again; all else may be. Raises LeaseError.
+        """
+
+    def abandon(self) -> None:
+        """After a failed `finish`: forget what is not on disk, later changes too. Raises LeaseError."""
 
 
 _SCHEMA = """
@@ -251,26 +260,44 @@ class SqliteLeases:
         self._changes.append((_DECLINE, values))
         return True
 
-    def commit(self) -> None:
+    def prepare(self) -> bool:
         if not self._changes:
-            return
+            return False
         changes, self._changes = self._changes, []
-        database = self._database
         try:
-            database.execute("BEGIN IMMEDIATE")
+            self._database.execute("BEGIN IMMEDIATE")
             for statement, values in changes:
-                if database.execute(statement, values).rowcount == 0 and statement is _BIND:
+                if self._database.execute(statement, values).rowcount == 0 and statement is _BIND:
                     raise LeaseError(f"{values['address']} has another owner in {self.path}")
-            database.execute("COMMIT")
         except (sqlite3.Error, LeaseError) as error:
-            # None of these leases was promised to anybody yet: go back to what the disk says.
-            try:
-                if database.in_transaction:
-                    database.execute("ROLLBACK")
-                self._load()
-            except sqlite3.Error as second:
-                raise LeaseError(f"{self.path} cannot be read back after {error}: {second}") from error
+            self.abandon()
             raise error if isinstance(error, LeaseError) else LeaseError(f"{self.path}: {error}") from error
+        return True
+
+    def finish(self) -> None:
+        try:
+            self._database.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise LeaseError(f"{self.path}: {error}") from error
+
+    def abandon(self) -> None:
+        # None of these leases was promised to anybody yet: go back to what the disk says.
+        self._changes = []
+        try:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            self._load()
+        except sqlite3.Error as error:
+            raise LeaseError(f"{self.path} cannot be read back: {error}") from error
+
+    def commit(self) -> None:
+        """`prepare` and `finish` in one. Raises LeaseError; then none of the changes has happened."""
+        if self.prepare():
+            try:
+                self.finish()
+            except LeaseError:
+                self.abandon()
+                raise
 
     def _load(self) -> None:
         self._by_address, self._by_mac, self._walks = {}, {}, {}

@@ -66,7 +66,7 @@ class Responder:
             arrived_on: where and how it reached us.
             now: seconds since the epoch.
 
-        Returns: sends and notes, at least one note. Sends may leave only after `LeaseStore.commit()`.
+        Returns: sends and notes, at least one note. Sends may leave only after `LeaseStore.finish()`.
         """
         client = identify(packet)
         if isinstance(client, Ignored):

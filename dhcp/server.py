@@ -1,7 +1,8 @@
 """The shell around the responder: one UDP socket per interface, drained, committed, then answered.
 
-Each wake-up takes up to 64 datagrams, commits their leases in one durable transaction and only then sends the
-replies: an ACK that left is on disk, and the disk is waited for once per batch, not once per client.
+Each wake-up takes up to 64 datagrams. When they changed leases, the answers wait until a durable transaction
+holds them all: an ACK that left is on disk. A thread waits for the disk, so the event loop never does; what
+arrives meanwhile makes the next transaction, which so grows with the load and the slowness of the disk.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import struct
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from dhcp.actions import SERVER_PORT, Arrival, Noted, Send
@@ -24,6 +26,7 @@ from dhcp.responder import Responder
 
 _LOG = logging.getLogger("dhcp")
 _BATCH: Final = 64
+_MOST_WAITING: Final = 2048  # notes, of which every datagram gives one
 _IN_PKTINFO: Final = struct.Struct("=i4s4s")  # interface index, our address, destination (ip(7))
 _RECEIVE_BUFFER: Final = 4 << 20  # 200 machines switched on at once are 200 datagrams of 0.5 kB in a moment
 _IP_PKTINFO: Final = getattr(socket, "IP_PKTINFO", 8)  # not in the socket module before Python 3.12
@@ -59,6 +62,11 @@ class DhcpServer:
         self._clock = clock
         self._port = port
         self._socket: socket.socket | None = None
+        self._stopping = False
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="leases")
+        self._writing: asyncio.Future[None] | None = None
+        self._waiting_sends: list[Send] = []
+        self._waiting_notes: list[Noted] = []
 
     async def start(self) -> None:
         """Bind and listen. Raises OSError: port taken, no such interface, not root."""
@@ -78,11 +86,17 @@ class DhcpServer:
         asyncio.get_running_loop().add_reader(opened.fileno(), self._readable)
 
     async def stop(self) -> None:
-        """Stop listening. What was acknowledged is on disk already; clients ask again for the rest."""
-        opened, self._socket = self._socket, None
-        if opened is not None:
-            asyncio.get_running_loop().remove_reader(opened.fileno())
-            opened.close()
+        """Stop listening, answer what is being written, close. At most as long as the disk takes."""
+        if self._socket is None:
+            return
+        self._stopping = True
+        asyncio.get_running_loop().remove_reader(self._socket.fileno())
+        while self._writing is not None:
+            await asyncio.wait({self._writing})
+            await asyncio.sleep(0)  # let its callback run: it may start the next one
+        self._socket.close()
+        self._socket = None
+        self._disk.shutdown()
 
     def _readable(self) -> None:
         sends: list[Send] = []
@@ -90,13 +104,55 @@ class DhcpServer:
         for _ in range(_BATCH):
             if not self._receive(sends, notes):
                 break
+        self._waiting_sends += sends
+        self._waiting_notes += notes
+        if self._writing is None:
+            self._write()
+        elif len(self._waiting_notes) >= _MOST_WAITING and self._socket is not None:
+            # The disk hangs: leave the rest in the socket's buffer, which is bounded.
+            asyncio.get_running_loop().remove_reader(self._socket.fileno())
+
+    def _write(self) -> None:
+        """Have the disk hold what was promised so far, then answer; at once when nothing changed."""
+        sends, self._waiting_sends = self._waiting_sends, []
+        notes, self._waiting_notes = self._waiting_notes, []
         try:
-            self._leases.commit()
+            changed = self._leases.prepare()
         except LeaseError as error:
-            # Nobody was promised anything: the clients ask again, and hear from us when the disk can hold it.
-            self.counters["commit_failed"] += 1
-            _LOG.error("leases could not be written, %d answers withheld: %s", len(sends), error)
+            self._withhold(len(sends), error)
             return
+        if not changed:
+            self._answer(sends, notes)
+            return
+        loop = asyncio.get_running_loop()
+        self._writing = loop.run_in_executor(self._disk, self._leases.finish)
+        self._writing.add_done_callback(lambda written: self._written(written, sends, notes))
+
+    def _written(self, written: asyncio.Future[None], sends: list[Send], notes: list[Noted]) -> None:
+        self._writing = None
+        try:
+            written.result()
+        except LeaseError as error:
+            self._withhold(len(sends) + len(self._waiting_sends), error)
+            # What came in meanwhile was judged by a table that is void now.
+            self._waiting_sends, self._waiting_notes = [], []
+            try:
+                self._leases.abandon()
+            except LeaseError as second:
+                _LOG.error("%s", second)
+        else:
+            self._answer(sends, notes)
+        if self._waiting_notes:
+            self._write()
+        if self._socket is not None and not self._stopping:
+            asyncio.get_running_loop().add_reader(self._socket.fileno(), self._readable)
+
+    def _withhold(self, count: int, error: LeaseError) -> None:
+        # Nobody was promised anything: the clients ask again, and hear from us when the disk can hold it.
+        self.counters["commit_failed"] += 1
+        _LOG.error("leases could not be written, %d answers withheld: %s", count, error)
+
+    def _answer(self, sends: list[Send], notes: list[Noted]) -> None:
         for send in sends:
             self._send(send)
         for note in notes:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from dhcp import options as opt
 from dhcp.actions import Arrival, Noted, Send
 from dhcp.leases import Lease, LeaseError, SqliteLeases
-from dhcp.packet import Packet
+from dhcp.packet import MessageType, Packet
 from dhcp.responder import Responder
 from dhcp.server import DhcpServer
-from tests.dhcp.conversation import NOW, Shelf, plain, subnet
+from tests.dhcp.conversation import NOW, Shelf, message, plain, subnet
 from tests.dhcp.room import room, run, served
 
 PORT = 6767  # a test on loopback needs neither root nor port 67
@@ -65,6 +68,18 @@ def may_bind_to_device() -> None:
         pytest.skip("SO_BINDTODEVICE needs root")
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def confirm(last: int) -> bytes:
+    """The REQUEST of a machine in INIT-REBOOT for 10.20.0.last: one datagram that changes a lease."""
+    options = {opt.REQUESTED_ADDRESS: bytes((10, 20, 0, last))}
+    return message(MessageType.REQUEST, f"52:54:00:00:00:{last}", options).to_bytes()
+
+
 async def ask(client: Client, transport: asyncio.DatagramTransport, packet: Packet) -> Packet:
     transport.sendto(packet.to_bytes(), ("127.0.0.1", PORT))
     return await asyncio.wait_for(client.replies.get(), 5)
@@ -81,8 +96,7 @@ async def test_a_bug_or_rubbish_costs_one_datagram(tmp_path: Path, caplog: pytes
         server.responder = Broken(good.subnets, leases, Shelf())
         transport.sendto(plain().to_bytes(), ("127.0.0.1", PORT))
         transport.sendto(b"rubbish", ("127.0.0.1", PORT))
-        while server.counters["received"] < 2:
-            await asyncio.sleep(0.01)
+        await until(lambda: server.counters["received"] == 2)
         server.responder = good
         assert (await ask(client, transport, plain())).yiaddr == "10.20.0.10"
         assert (server.counters["crashed"], server.counters["malformed"], server.counters["sent"]) == (
@@ -112,12 +126,12 @@ async def test_nothing_is_promised_that_could_not_be_written(
 
     try:
         with monkeypatch.context() as patch:
-            patch.setattr(leases, "commit", full)
-            transport.sendto(plain().to_bytes(), ("127.0.0.1", PORT))
-            while not server.counters["commit_failed"]:
-                await asyncio.sleep(0.01)
+            patch.setattr(leases, "finish", full)
+            transport.sendto(confirm(20), ("127.0.0.1", PORT))
+            await until(lambda: server.counters["commit_failed"] == 1)
         assert notes == []
         assert client.replies.empty()
+        assert leases.all() == []
         assert (await ask(client, transport, plain())).yiaddr == "10.20.0.10"
     finally:
         transport.close()
@@ -126,7 +140,42 @@ async def test_nothing_is_promised_that_could_not_be_written(
 
 
 @pytest.mark.usefixtures("may_bind_to_device")
-async def test_a_taken_port_is_an_error_at_start(tmp_path: Path) -> None:
+async def test_a_slow_disk_gathers_and_a_stop_still_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three machines come while the disk is busy: one more transaction holds all three, the stop waits."""
+    server, leases, _ = on_loopback(tmp_path)
+    loop = asyncio.get_running_loop()
+    await server.start()
+    transport, client = await loop.create_datagram_endpoint(Client, local_addr=("127.0.0.1", 0))
+    finish, calls = leases.finish, []
+
+    def slow() -> None:
+        calls.append(len(calls))
+        time.sleep(0.3)
+        finish()
+
+    monkeypatch.setattr(leases, "finish", slow)
+
+    try:
+        transport.sendto(confirm(20), ("127.0.0.1", PORT))
+        await until(lambda: bool(calls))
+        for last in (21, 22, 23):
+            transport.sendto(confirm(last), ("127.0.0.1", PORT))
+        await until(lambda: server.counters["received"] == 4)
+        assert client.replies.empty()
+        await server.stop()
+        assert len(calls) == 2
+        await asyncio.sleep(0.05)
+        assert client.replies.qsize() == 4
+    finally:
+        transport.close()
+        await server.stop()
+        leases.close()
+
+
+@pytest.mark.usefixtures("may_bind_to_device")
+async def test_a_missing_interface_is_an_error_at_start(tmp_path: Path) -> None:
     server, leases, _ = on_loopback(tmp_path)
     try:
         server.interface = "no-such-link"
