@@ -34,7 +34,7 @@ ESP_PART = Partition(disks.ESP, 2, 64, "esp")
 ROOT_PART = Partition(disks.LINUX, 66, 1852, "root")
 SWAP_PART = Partition(disks.SWAP, 1918, 129, "swap")
 BUILD_LIMIT = 1800.0
-HELLO = r"pxeboot-guest: hostname=(\S+) firmware=(\S+) secureboot=(\S+)"
+HELLO = r"pxeboot-guest: hostname=(\S+) firmware=(bios|uefi) secureboot=(on|off|none)"
 """What the guest prints on its console: host name, ``bios|uefi``, ``on|off|none``."""
 
 
@@ -200,7 +200,7 @@ def _grub_bios(tree: Path, facts: guest_files.Facts) -> tuple[bytes, bytes]:
 
 
 def _esp_files(tree: Path, facts: guest_files.Facts) -> dict[str, bytes]:
-    """The signed boot chain: shim as the removable-media default and as Debian's own entry, GRUB beside it."""
+    """The signed boot chain: shim as removable-media default and as Debian's own entry, GRUB beside it."""
     shim = (tree / "usr/lib/shim/shimx64.efi.signed").read_bytes()
     manager = (tree / "usr/lib/shim/mmx64.efi.signed").read_bytes()
     grub = (tree / "usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed").read_bytes()

@@ -18,10 +18,13 @@ PACKAGES = (
 CUSTOMISE = (
     "systemctl enable systemd-networkd.service pxeboot-guest.service serial-getty@ttyS0.service",
     "systemctl mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer man-db.timer "
-    "e2scrub_all.timer e2scrub_reap.service fstrim.timer systemd-networkd-wait-online.service systemd-pstore.service "
-    "grub-common.service",
+    "e2scrub_all.timer e2scrub_reap.service fstrim.timer systemd-networkd-wait-online.service "
+    "systemd-pstore.service grub-common.service systemd-binfmt.service "
+    "systemd-journal-catalog-update.service systemd-journal-flush.service systemd-network-generator.service",
     "passwd -d root",
     "truncate -s 0 /etc/machine-id",
+    # Nothing to bring up to date at first boot (systemd-update-done.service(8)): saves ldconfig and friends.
+    "touch -d 2030-01-01 /etc/.updated /var/.updated",
 )
 
 
@@ -86,7 +89,7 @@ def overlay(facts: Facts) -> dict[str, tuple[int, str]]:
         "etc/systemd/system/pxeboot-guest.service": (
             0o644,
             "[Unit]\nDescription=Say on the console who we are\nDefaultDependencies=no\n"
-            "After=systemd-remount-fs.service\n\n"
+            "Before=systemd-journald.service systemd-udevd.service systemd-remount-fs.service\n\n"
             "[Service]\nType=oneshot\nExecStart=/usr/local/sbin/pxeboot-guest\n\n[Install]\nWantedBy=sysinit.target\n",
         ),
         "usr/local/sbin/pxeboot-guest": (
