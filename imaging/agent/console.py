@@ -87,6 +87,7 @@ class Console:
 
     def __init__(self, terminals: Iterable[Terminal], log: TextIO | None = None) -> None:
         self._terminals = list(terminals)
+        self.failed = False  # a failure was printed: whoever stands there should have time to read it
         self._log = log
         self._lock = threading.RLock()
         self._bar_shown = False

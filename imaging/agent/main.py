@@ -20,7 +20,7 @@ from imaging.agent.console import Console, open_consoles, standard_console
 from imaging.agent.errors import AgentError
 from imaging.agent.i18n import gettext as _
 
-_READ_SECONDS = 20.0  # how long a failure stays on the screen before the machine leaves
+_READ_SECONDS = 10.0  # how long a failure stays on the screen before the machine leaves
 
 
 class Options(NamedTuple):
@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
         console.say(traceback.format_exc())
     console.say(f"agent: then={then}")
     if not options.simulated:
-        if status:
+        if status or console.failed:
             console.pause(_READ_SECONDS)
         leave(then)
     if log is not None:

@@ -132,7 +132,7 @@ class Progress:
                 "total": self.total,
                 "bytes_multicast": self.bytes_multicast,
                 "bytes_http": self.bytes_http,
-                "message": self.message,
+                "message": self.message[:500],
             }
 
     def _run(self) -> None:
@@ -140,8 +140,8 @@ class Progress:
         while not self._finished.wait(0.2):
             now = time.monotonic()
             body = self.snapshot()
-            sizes = f"multicast={human(self.bytes_multicast)} http={human(self.bytes_http)}"
-            note = f"{sizes} {self.message}".strip()
+            multicast, http = (human(n).replace(" ", "") for n in (self.bytes_multicast, self.bytes_http))
+            note = f"multicast={multicast} http={http} {self.message}".strip()
             self._console.progress(self.stage, self.done, self.total, note)
             if now >= next_call:
                 next_call = now + self._every * random.uniform(0.75, 1.25)

@@ -51,6 +51,7 @@ def print_failure(console: Console, error: BaseException) -> None:
     else:
         console.log(trace)
     console.say(f"agent: failed code={code} reason={sentence}")
+    console.failed = True
 
 
 def outcome(result: Result | None, error: BaseException | None, progress: Progress) -> dict[str, Any]:
@@ -59,7 +60,7 @@ def outcome(result: Result | None, error: BaseException | None, progress: Progre
     code, sentence = explain(error) if error is not None else ("", "")
     return {
         "ok": error is None,
-        "reason": sentence,
+        "reason": sentence[:2000],
         "code": code,
         "verified": progress.verified,
         "manifest": result.manifest if result else None,

@@ -113,6 +113,24 @@ def test_force_full_fetches_everything(room: Room, run_agent: RunAgent, source: 
     assert last(room)["chunks"] == {"total": 14, "kept": 0, "written": 14}
 
 
+def test_a_foreign_disk_is_not_scanned_and_a_known_one_is(
+    room: Room, run_agent: RunAgent, tmp_path: Path
+) -> None:
+    source = blank(tmp_path / "large.img", 100 << 20)
+    with open(source, "r+b") as file:
+        for chunk in range(100):
+            file.seek(chunk << 20)
+            file.write(b"%d" % chunk * 100)
+    manifest = store_image(room, source)
+    target = blank(tmp_path / "target.img", 100 << 20)
+    with open(target, "r+b") as file, open(source, "rb") as old:
+        file.write(old.read(1 << 20).replace(b"0", b"x"))
+    for kept in (0, 100):
+        room.order("deploy", manifest=manifest.id)
+        run_agent(disk=target)
+        assert last(room)["chunks"] == {"total": 100, "kept": kept, "written": 100 - kept}
+
+
 def test_a_server_killed_and_started_again_in_mid_deploy(
     room: Room, run_agent: RunAgent, source: Path, tmp_path: Path
 ) -> None:
