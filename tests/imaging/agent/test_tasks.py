@@ -2,6 +2,7 @@
 wrong.
 """
 
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,14 @@ from tests.imaging.agent.images import SIZE, blank, content, make_disk, partitio
 from tests.imaging.agent.room import Room
 
 
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_disk(tmp_path_factory.mktemp("disk") / "template.img")
+
+
 @pytest.fixture
-def source(tmp_path: Path) -> Path:
-    return make_disk(tmp_path / "source.img")
+def source(tmp_path: Path, template: Path) -> Path:
+    return Path(shutil.copy(template, tmp_path / "source.img"))
 
 
 def last(room: Room) -> Any:
