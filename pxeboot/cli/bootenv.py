@@ -29,5 +29,5 @@ def build(
         settings = settings_module.load(options.config)
         dest = dest or settings.boot_dir
         cache = cache or settings.server.data_dir / "cache"
-    built = build_bootenv(dest, cache, progress=console.print, force=force)
+    built = build_bootenv(dest, cache, progress=console.print, refresh=force)
     console.print(f"boot environment in {dest}: {size(built.size)}")
