@@ -131,18 +131,13 @@ class SimulatedHost:
         (``--inventory``).
         """
         digest = hashlib.sha256(self.name.encode()).hexdigest()
-        serial = "SIM" + digest[:9].upper()
         return {
             "uuid": str(self.uuid),
-            "serial": serial,
+            "serial": "SIM" + digest[:9].upper(),
             "manufacturer": "Virtual Room",
             "product": "Simulated PC",
             "firmware": "uefi",
             "secure_boot": False,
-            "memory": 4 << 30,
-            "cpus": 2,
-            "disk_serial": serial + "D",
-            "nics": [{"name": "eth0", "mac": self.mac}],
         }
 
     # --- power ---------------------------------------------------------------------------------------------
