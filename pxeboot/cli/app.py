@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,9 +51,17 @@ app.add_typer(schedules.app, name="schedule", help="When operations start.")
 app.add_typer(tokens.app, name="token", help="API tokens.")
 app.add_typer(bootenv.app, name="bootenv", help="The boot environment.")
 app.add_typer(lab.app, name="lab", help="The virtual room.")
-for command in (server.serve, server.check, server.settings, server.password):
-    app.command()(command)
-for command in (hosts.explain, operations.capture, operations.deploy, operations.reset):
+TOP_LEVEL: tuple[Callable[..., None], ...] = (
+    server.serve,
+    server.check,
+    server.settings,
+    server.password,
+    hosts.explain,
+    operations.capture,
+    operations.deploy,
+    operations.reset,
+)
+for command in TOP_LEVEL:
     app.command()(command)
 
 

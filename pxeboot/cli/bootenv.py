@@ -30,4 +30,5 @@ def build(
         dest = dest or settings.boot_dir
         cache = cache or settings.server.data_dir / "cache"
     built = build_bootenv(dest, cache, progress=console.print, refresh=force)
-    console.print(f"boot environment in {dest}: {size(built.size)}")
+    total = sum(built.files[name].size for name in ("vmlinuz", "initrd.img"))
+    console.print(f"boot environment in {dest}: kernel {built.kernel_release}, {size(total)} to load")

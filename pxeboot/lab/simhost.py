@@ -142,9 +142,14 @@ class SimulatedHost:
 
     # --- power ---------------------------------------------------------------------------------------------
 
+    @property
+    def busy(self) -> bool:
+        """Whether it is on and has not come to rest."""
+        return self._thread is not None and self._thread.is_alive()
+
     def power_on(self) -> None:
         """Press the button; the host lives in a thread of its own."""
-        if self._thread is not None and self._thread.is_alive():
+        if self.busy:
             raise LabError(f"{self.name} is already on")
         self._off.clear()
         self.error = None
