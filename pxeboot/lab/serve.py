@@ -35,7 +35,7 @@ def run(var: Path, *, port: int, simulated: int) -> int:
             target = (classroom.room.server_address, classroom.server.port)
             with Forwarder(classroom.room.server, target, port) as door:
                 password = classroom.server.password()
-                console.print(f"\nPages: [bold]{door.url}[/bold]   user: admin   password: {password}")
+                console.print(f"\nPages: {door.url}   user: admin   password: {password}")
                 console.print(f"API:   PXEBOOT_URL={door.url} PXEBOOT_TOKEN={classroom.server.token()}")
                 console.print(
                     f"{classroom.seats[0].host} has a Debian on its disk: capture it, then deploy it to the "
