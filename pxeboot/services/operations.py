@@ -35,6 +35,7 @@ def start(
     actor: str,
     settings: Settings,
     schedule_id: int | None = None,
+    now: datetime | None = None,
 ) -> OperationView:
     """Make the operation and one task per host.
 
@@ -57,6 +58,7 @@ def start(
             errors[0]["msg"] if len(errors) == 1 else f"None of the {len(errors)} hosts can take this now.",
             errors=errors,
         )
+    now = now or datetime.now(UTC)
     operation = Operation(
         kind=request.kind,
         title=_title(request, group, chosen, version),
@@ -66,17 +68,17 @@ def start(
         transport=request.transport,
         params=request.model_dump(mode="json"),
         created_by=actor,
+        created_at=now,
         schedule_id=schedule_id,
     )
     session.add(operation)
     session.flush()
-    now = datetime.now(UTC)
     by = f" by {actor}" if actor else ""
     note(
         session,
         "api",
         "operation.started",
-        f"{operation.title}: started{by} for {len(chosen) - len(refused)} hosts"
+        f"{operation.title}: started{by} for {_hosts(len(chosen) - len(refused))}"
         + (f", {len(refused)} refused." if refused else "."),
         operation_id=operation.id,
     )
@@ -159,6 +161,10 @@ def check(session: Session, request: OperationRequest) -> None:
 
 
 Found = tuple[Image, ImageVersion]
+
+
+def _hosts(count: int) -> str:
+    return "1 host" if count == 1 else f"{count} hosts"
 
 
 def _row(session: Session, operation_id: str) -> Operation:
@@ -281,6 +287,7 @@ def _add_task(
         reason=refusal[1] if refusal else "",
         finished_at=now if refusal else None,
         max_attempts=request.max_attempts or settings.tasks.max_attempts,
+        created_at=now,
     )
     session.add(task)
     session.flush()

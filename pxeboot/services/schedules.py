@@ -199,6 +199,7 @@ def run(session: Session, schedule_id: int, *, settings: Settings, now: datetime
                 actor=f"schedule {row.name}",
                 settings=settings,
                 schedule_id=schedule_id,
+                now=now,
             )
     except (AppError, ValidationError) as error:
         row.last_error = error.sentence if isinstance(error, AppError) else str(error)
