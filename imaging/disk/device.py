@@ -3,8 +3,10 @@
 import errno
 import fcntl
 import os
+import random
 import stat
 import struct
+import time
 from types import TracebackType
 
 from imaging.chunks import read_exactly
@@ -15,6 +17,7 @@ _BLKRRPART = 0x125F
 _BLKFLSBUF = 0x1261
 _BLKSSZGET = 0x1268
 _BLKGETSIZE64 = 0x80081272
+_PATIENCE = 2.0  # seconds
 
 
 class Disk:
@@ -27,11 +30,10 @@ class Disk:
         UnsupportedDisk.
         """
         self.path = os.fspath(path)
-        # O_EXCL on a block device refuses one that is mounted, in use by LVM or md, or opened so by others.
         try:
             self.is_block = stat.S_ISBLK(os.stat(self.path).st_mode)
             flags = (os.O_RDWR if write else os.O_RDONLY) | os.O_CLOEXEC | (os.O_EXCL if self.is_block else 0)
-            self.fd = os.open(self.path, flags)
+            self.fd = _open_patiently(self.path, flags)
         except OSError as error:
             if error.errno == errno.EBUSY:
                 raise DiskBusy(
@@ -109,3 +111,20 @@ class Disk:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _open_patiently(path: str, flags: int) -> int:
+    """Open; on EBUSY try again for two seconds.
+
+    O_EXCL on a block device refuses one that is mounted, in use by LVM or md, or opened so by others. But for
+    a moment it also refuses one whose loop device (ours, of the step before) udev or blkid is still looking
+    at.
+    """
+    give_up = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return os.open(path, flags)
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() >= give_up:
+                raise
+        time.sleep(random.uniform(0.05, 0.15))
