@@ -134,6 +134,7 @@ class Receiver:
         self.silent = self.ended = False
         self.announce: Announce | None = None
         self._manifest = manifest
+        self._foreign = False  # the session serves another image
         # Jitter keeps thirty machines that booted together from reporting in step.
         self._rng = rng or random.Random(receiver_id)
         self._seal = make_seal(self.settings.key)
@@ -312,7 +313,8 @@ class Receiver:
         reason = ""
         manifest = self._manifest or announce.manifest
         ours = (self.chunks, self.settings.symbol_size, manifest)
-        if (announce.chunks, announce.symbol_size, announce.manifest) != ours:
+        self._foreign = (announce.chunks, announce.symbol_size, announce.manifest) != ours
+        if self._foreign:
             reason = "the session serves another image than the task names"
         elif announce.state is SenderState.ENDED:
             reason = "the sender has stopped"
@@ -350,7 +352,7 @@ class Receiver:
             self._current = chunk
         partial = self._assembly.get(chunk)
         if partial is None:
-            if chunk not in self._wanted and chunk not in self._welcome:
+            if self._foreign or (chunk not in self._wanted and chunk not in self._welcome):
                 return None
             if len(self._pending) < self.settings.max_pending:
                 partial, evicted = self._assembly.open(chunk, length)

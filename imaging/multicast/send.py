@@ -32,7 +32,7 @@ from .sender import (
     SweepStarted,
 )
 from .udp import SenderSocket, link_mbit
-from .wire import MAX_SYMBOL, MIN_SYMBOL, SYMBOL_SIZE
+from .wire import MAX_SYMBOL, MIN_SYMBOL, SYMBOL_SIZE, SenderState
 
 STATE_EVERY = 0.5  # s
 _ORDER_WAIT = 30.0  # s for the first line
@@ -303,7 +303,8 @@ class Runner:
             ],
         )
         busy = any(peer.wanted for peer in sender.peers.values())
-        if busy or self.order.idle is None:
+        # Machines may take minutes to boot: a session nobody has come to yet is the daemon's to end.
+        if busy or self.order.idle is None or sender.state is SenderState.GATHERING:
             self._idle_since = None
         elif self._idle_since is None:
             self._idle_since = now

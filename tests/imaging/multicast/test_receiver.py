@@ -361,6 +361,8 @@ def test_a_session_that_is_not_ours_or_over(change: dict[str, Any]) -> None:
     (event,) = receiver.events()
     assert isinstance(event, Ended)
     assert receiver.ended
+    receiver.receive(stream.chunk(3), 0.15, SEGMENT)
+    assert bool(indexes(receiver)) == ("state" in change), "another image's data is not taken"
     receiver.receive(stream.announce(), 0.2)
     assert not receiver.ended
 
