@@ -1,4 +1,4 @@
-"""The boot environment: the kernel and initramfs that run the agent, and the boot files, built from Debian 13."""
+"""The boot environment (kernel, and initramfs with the agent) and the boot files, built from Debian 13."""
 
 from pxeboot.bootenv.build import BootEnv, BootFile, build, load
 from pxeboot.bootenv.debian import BootEnvError, Mirror

@@ -1,4 +1,4 @@
-"""`python -m pxeboot.bootenv --dest DIR --cache DIR`: builds the boot environment without the rest of the product."""
+"""`python -m pxeboot.bootenv --dest DIR --cache DIR`: builds the boot environment by itself."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m pxeboot.bootenv", description=__doc__)
     parser.add_argument("--dest", type=Path, required=True, help="directory for the boot files")
     parser.add_argument("--cache", type=Path, required=True, help="directory for downloads and layers")
-    parser.add_argument("--refresh", action="store_true", help="take the newest packages although nothing changed")
+    parser.add_argument(
+        "--refresh", action="store_true", help="take the newest packages although nothing changed"
+    )
     options = parser.parse_args()
     began = time.monotonic()
     try:
-        env = build(options.dest, options.cache, lambda text: print(f"{text} …", flush=True), refresh=options.refresh)
+        env = build(
+            options.dest, options.cache, lambda text: print(f"{text} …", flush=True), refresh=options.refresh
+        )
     except BootEnvError as error:
         print(error.sentence, file=sys.stderr)
         return error.exit_code

@@ -1,7 +1,7 @@
 """Builds the boot environment and collects the boot files: `build(dest, cache, progress)`.
 
-Up to date is decided from hashes (`inputs`), so calling it at every start of the daemon costs a fraction of a second.
-Files appear in `dest` whole (written beside, then renamed) and `bootenv.json` last.
+Up to date is decided from hashes (`inputs`), so calling it at every start of the daemon costs a fraction of a
+second. Files appear in `dest` whole (written beside, then renamed) and `bootenv.json` last.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from pathlib import Path
 from pxeboot.bootenv import debian, inputs, layers, recipe
 from pxeboot.bootenv.debian import BootEnvError, Progress
 
-# Times of all files in the archives when SOURCE_DATE_EPOCH (reproducible-builds.org) says nothing: 2025-08-09, the
-# release of Debian 13.
+# Times of all files in the archives when SOURCE_DATE_EPOCH (reproducible-builds.org) says nothing:
+# 2025-08-09, the release of Debian 13.
 MTIME = 1754697600
 LIMIT = 120_000_000
 FORMAT = 1
@@ -66,11 +66,11 @@ def build(
     mirror: debian.Mirror | None = None,
     refresh: bool = False,
 ) -> BootEnv:
-    """Bring the boot directory `dest` up to date, with downloads and layers kept in `cache`; say what is there.
+    """Bring the boot directory `dest` up to date, keeping downloads and layers in `cache`; say what is there.
 
-    `progress` is called with a sentence at each step. `mirror` is where Debian comes from (default: where this
-    host's comes from). `refresh` makes a new base layer although the recipe did not change, to take newer packages.
-    Raises BootEnvError; what was in `dest` is then untouched.
+    `progress` is called with a sentence at each step. `mirror` is where Debian comes from (default: where
+    this host's comes from). `refresh` makes a new base layer although the recipe did not change, to take
+    newer packages. Raises BootEnvError; what was in `dest` is then untouched.
     """
     mtime = int(os.environ.get("SOURCE_DATE_EPOCH", MTIME))
     base_hash = inputs.base_inputs(mtime)
@@ -98,7 +98,7 @@ def build(
 
 
 def load(dest: Path) -> BootEnv | None:
-    """What is in the boot directory; None when a file is missing, cut short or altered, or none was built yet."""
+    """What is in the boot directory; None when none was built yet or a file is missing or altered."""
     try:
         data = json.loads((dest / "bootenv.json").read_text())
         if data.pop("format") != FORMAT:
@@ -122,8 +122,9 @@ def _publish(dest: Path, base: layers.Base, agent: bytes, wanted: str, base_hash
     with (new / "initrd.img").open("wb") as out:
         with (base.path / "base.cpio.zst").open("rb") as stream:
             shutil.copyfileobj(stream, out, 1 << 20)
-        out.write(bytes(-out.tell() % 4))  # archives begin at multiples of four
-        out.write(agent)
+        for part in (b"", agent):
+            out.write(part)
+            out.write(bytes(-out.tell() % 4))  # archives begin at multiples of four, one that is appended too
     files = {path.name: _describe(path) for path in sorted(new.iterdir())}
     env = BootEnv(
         path=dest,
@@ -141,7 +142,7 @@ def _publish(dest: Path, base: layers.Base, agent: bytes, wanted: str, base_hash
     if env.travelling_bytes > LIMIT:
         shutil.rmtree(new)
         raise BootEnvError(
-            f"Kernel and initramfs take {env.travelling_bytes / 1e6:.0f} MB, more than the {LIMIT / 1e6:.0f} MB allowed."
+            f"Kernel and initramfs take {env.travelling_bytes / 1e6:.0f} MB, over {LIMIT / 1e6:.0f} MB."
         )
     described = {name: value for name, value in asdict(env).items() if name not in ("path", "rebuilt")}
     described |= {"format": FORMAT, "totals": {"kernel_and_initrd_bytes": env.travelling_bytes}}
@@ -172,7 +173,9 @@ def _alone(path: Path, progress: Progress) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise BootEnvError(f"Another build has held {path} for {LOCK_SECONDS // 60} minutes.") from None
+                    raise BootEnvError(
+                        f"Another build has held {path} for {LOCK_SECONDS // 60} minutes."
+                    ) from None
                 if not told:
                     progress("Waiting for another build of the boot environment")
                     told = True

@@ -1,7 +1,7 @@
 """Writes cpio archives in the "newc" format, the one the kernel unpacks as its first root file system.
 
-Format: Linux Documentation/driver-api/early-userspace/buffer-format.rst. Everything that would differ from one
-build to the next is fixed here: order, owners, inode numbers, times.
+Format: Linux Documentation/driver-api/early-userspace/buffer-format.rst. Everything that would differ from
+one build to the next is fixed here: order, owners, inode numbers, times.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class Sink(Protocol):
 class Entry:
     """One member: `mode` holds type and permissions; `data` is the content of a file or the target of a link.
 
-    A file's content may instead be read from `source` when its turn comes. `rdev` is (major, minor) of a device.
+    A file's content may instead be read from `source` when its turn comes. `rdev` is (major, minor) of a
+    device.
     """
 
     name: str
@@ -79,7 +80,7 @@ def scan(root: Path) -> Iterator[Entry]:
 
 
 def write(entries: Iterable[Entry], out: Sink, mtime: int) -> int:
-    """Write the archive, members sorted by name, every owner root, every time `mtime` (seconds); return its bytes.
+    """Write the archive, members sorted by name, owners root, times `mtime` (seconds); return its bytes.
 
     Sorting puts a directory before what is in it, which the kernel needs: it makes no missing parents.
     """

@@ -1,4 +1,4 @@
-"""Debian 13 packages on whatever Debian we are: a private apt that knows nothing of the host's installed packages.
+"""Debian 13 packages on whatever Debian we are: a private apt that ignores what the host has installed.
 
 The mirror is the host's own: read from its apt configuration, or given. Nothing here needs root.
 """
@@ -66,9 +66,16 @@ def parse_sources(text: str) -> list[tuple[str, str]]:
                 key, value = line.split(":", 1)
                 key = key.strip().lower()
                 fields[key] = value.strip()
-        if fields.get("enabled", "yes").lower() in ("no", "false", "0") or "deb" not in fields.get("types", "").split():
+        if (
+            fields.get("enabled", "yes").lower() in ("no", "false", "0")
+            or "deb" not in fields.get("types", "").split()
+        ):
             continue
-        pairs += [(uri, suite) for uri in fields.get("uris", "").split() for suite in fields.get("suites", "").split()]
+        pairs += [
+            (uri, suite)
+            for uri in fields.get("uris", "").split()
+            for suite in fields.get("suites", "").split()
+        ]
     return pairs
 
 
@@ -83,11 +90,19 @@ def parse_list(text: str) -> list[tuple[str, str]]:
 
 
 def choose_mirror(pairs: Iterable[tuple[str, str]], codename: str) -> Mirror | None:
-    """The Debian mirror among a host's sources: the one that serves the host's own suite (and its security suite)."""
+    """The Debian mirror among a host's sources: the one that serves the host's own suite."""
     archive: dict[str, None] = {}
     security: dict[str, None] = {}
     for uri, suite in pairs:
-        if uri.split(":", 1)[0] not in ("http", "https", "file", "copy", "mirror+http", "mirror+https", "mirror+file"):
+        if uri.split(":", 1)[0] not in (
+            "http",
+            "https",
+            "file",
+            "copy",
+            "mirror+http",
+            "mirror+https",
+            "mirror+file",
+        ):
             continue  # cdrom: holds one release only
         if suite in (codename, recipe.SUITE):
             archive[uri] = None
@@ -97,11 +112,16 @@ def choose_mirror(pairs: Iterable[tuple[str, str]], codename: str) -> Mirror | N
 
 
 def host_mirror(apt: Path = Path("/etc/apt"), os_release: Path = Path("/etc/os-release")) -> Mirror:
-    """The mirror this host installs from; `PXEBOOT_DEBIAN_MIRROR` and `PXEBOOT_DEBIAN_SECURITY_MIRROR` override.
+    """The mirror this host installs from; the environment may override it.
+
+    `PXEBOOT_DEBIAN_MIRROR` and `PXEBOOT_DEBIAN_SECURITY_MIRROR` hold addresses, separated by spaces.
 
     Raises BootEnvError when the host is no Debian and none is given.
     """
-    given, security = os.environ.get("PXEBOOT_DEBIAN_MIRROR"), os.environ.get("PXEBOOT_DEBIAN_SECURITY_MIRROR")
+    given, security = (
+        os.environ.get("PXEBOOT_DEBIAN_MIRROR"),
+        os.environ.get("PXEBOOT_DEBIAN_SECURITY_MIRROR"),
+    )
     if given:
         return Mirror(tuple(given.split()), tuple((security or "").split()))
     pairs: list[tuple[str, str]] = []
@@ -115,13 +135,13 @@ def host_mirror(apt: Path = Path("/etc/apt"), os_release: Path = Path("/etc/os-r
     mirror = choose_mirror(pairs, codename[1] if codename else recipe.SUITE)
     if mirror is None:
         raise BootEnvError(
-            f"No Debian mirror found in {apt}: set PXEBOOT_DEBIAN_MIRROR to the address of one that has {recipe.SUITE}."
+            f"No Debian mirror found in {apt}: set PXEBOOT_DEBIAN_MIRROR to one that has {recipe.SUITE}."
         )
     return mirror
 
 
 class Apt:
-    """A private apt below `root`: own sources, own lists, no installed packages; proxies and the like as the host's."""
+    """A private apt below `root`: own sources and lists, nothing installed; proxies as the host's."""
 
     def __init__(self, root: Path, mirror: Mirror) -> None:
         if not KEYRING.exists():
@@ -134,7 +154,8 @@ class Apt:
         self._config.write_text(
             f'Dir::Etc::sourcelist "/dev/null";\nDir::Etc::sourceparts "{self.root}/parts";\n'
             f'Dir::Etc::preferencesparts "/dev/null";\nDir::Etc::preferences "/dev/null";\n'
-            f'Dir::State::lists "{self.root}/lists";\nDir::State::status "/dev/null";\nDir::Cache "{self.root}/cache";\n'
+            f'Dir::State::lists "{self.root}/lists";\nDir::State::status "/dev/null";\n'
+            f'Dir::Cache "{self.root}/cache";\n'
             f'APT::Architecture "{recipe.ARCHITECTURE}";\nAPT::Install-Recommends "false";\n'
             f'Acquire::Languages "none";\nAcquire::Retries "3";\nAcquire::http::Timeout "30";\n'
             # Without this, apt drops to the user _apt, who may not read our directory.
@@ -165,7 +186,7 @@ class Apt:
         return [name for name in names if name in have]
 
     def download(self, names: Sequence[str]) -> list[Path]:
-        """Download packages with their dependencies, checked by apt against the signed lists; return their files."""
+        """Download packages with their dependencies, checked against the signed lists; return their files."""
         archives = self.root / "cache" / "archives"
         wanted = self._file_names(names)
         self._run("apt-get", "install", "--yes", "--download-only", *names)
@@ -194,11 +215,15 @@ class Apt:
                 stdin=subprocess.DEVNULL,
             )
         except FileNotFoundError:
-            raise BootEnvError(f"{program} is missing: the boot environment is built on Debian or Ubuntu.") from None
+            raise BootEnvError(
+                f"{program} is missing: the boot environment is built on Debian or Ubuntu."
+            ) from None
         except subprocess.TimeoutExpired:
             raise BootEnvError(f"{program} {arguments[0]} took longer than half an hour.") from None
         if done.returncode:
-            why = [line for line in done.stderr.splitlines() if line.startswith(("E:", "W:"))] or [done.stderr.strip()]
+            why = [line for line in done.stderr.splitlines() if line.startswith(("E:", "W:"))] or [
+                done.stderr.strip()
+            ]
             raise BootEnvError(f"{program} {arguments[0]} failed: {'; '.join(why)}")
         return done.stdout
 
@@ -212,7 +237,8 @@ def versions(files: Iterable[Path]) -> dict[str, str]:
 def unpack(files: Sequence[Path], tree: Path) -> None:
     """Unpack packages over each other, running none of their scripts. Raises BootEnvError."""
     tree.mkdir(parents=True)
-    # base-files first: it brings the links bin -> usr/bin that old-fashioned paths in other packages go through.
+    # base-files first: it brings the links bin -> usr/bin that old-fashioned paths in other packages go
+    # through.
     first = [path for path in files if path.name.startswith("base-files_")]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for group in (first, [path for path in files if path not in first]):
@@ -220,6 +246,8 @@ def unpack(files: Sequence[Path], tree: Path) -> None:
 
 
 def _unpack_one(path: Path, tree: Path) -> None:
-    done = subprocess.run(["dpkg-deb", "-x", str(path), str(tree)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["dpkg-deb", "-x", str(path), str(tree)], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise BootEnvError(f"dpkg-deb could not unpack {path.name}: {done.stderr.strip()}")

@@ -1,11 +1,12 @@
 """Says whether the boot environment on disk is what its inputs would give: one hash per layer.
 
-Base layer: the recipe, the builder's own code, the pinned wheels, the mirror's address. Agent layer: every file of the
-`imaging` package and the files of ours that go with it (init …), on top of that base.
+Base layer: the recipe, the builder's own code, the pinned wheels (not the mirror, nor what it offers today).
+Agent layer: every file of the `imaging` package, and of ours beside it (init …), on top of that base.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -28,8 +29,22 @@ def digest(named: Mapping[str, bytes]) -> str:
 
 def base_inputs(mtime: int) -> str:
     """Hash of what decides the base layer (apart from the packages' versions on the mirror at that time)."""
-    named = {name: (HERE / name).read_bytes() for name in _BASE_SOURCES}
+    named = {name: code_only(name, (HERE / name).read_bytes()) for name in _BASE_SOURCES}
     return digest(named | {"mtime": str(mtime).encode()})
+
+
+def code_only(name: str, content: bytes) -> bytes:
+    """What Python code does, without comments, docstrings and layout: rewording them rebuilds nothing."""
+    if not name.endswith(".py"):
+        return content
+    tree = ast.parse(content)
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            and ast.get_docstring(node) is not None
+        ):
+            del node.body[0]
+    return ast.dump(tree).encode()
 
 
 def agent_files(package: Path | None = None) -> dict[str, bytes]:
@@ -49,9 +64,10 @@ def own_files() -> dict[str, tuple[bytes, int]]:
 
 def agent_inputs(base: str) -> str:
     """Hash of what decides the agent layer on the base with that hash."""
-    named = agent_files() | {path: f"{mode:o} ".encode() + content for path, (content, mode) in own_files().items()}
+    named = agent_files() | {
+        path: f"{mode:o} ".encode() + content for path, (content, mode) in own_files().items()
+    }
     named["base"] = base.encode()
-    named["builder"] = (HERE / "layers.py").read_bytes()
     return digest(named)
 
 

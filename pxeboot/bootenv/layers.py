@@ -1,7 +1,7 @@
-"""Makes the two layers of the initramfs: the base from packages (minutes) and the agent from our code (a second).
+"""Makes the initramfs' two layers: the base from packages (minutes), the agent from our code (a second).
 
-Each is a cpio archive compressed on its own; the kernel unpacks them one after the other, the later one winning
-(buffer-format.rst allows any mix of archives, zero bytes between them).
+Each is a cpio archive compressed on its own; the kernel unpacks them one after the other, the later one
+winning (buffer-format.rst allows any mix of archives, zero bytes between them).
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from pxeboot.bootenv import cpio, debian, inputs, recipe
 from pxeboot.bootenv import root as roots
 from pxeboot.bootenv.debian import BootEnvError, Progress
 
-# Level 19 packs 15 % tighter than 12 for a minute more, once per recipe. No long window: the kernel would have to
+# Higher levels give 4 % less for three times the work. No long window either: the kernel would have to
 # reserve it (lib/decompress_unzstd.c) on machines that have little memory.
-LEVEL_BASE = 19
+LEVEL_BASE = 15
 LEVEL_AGENT = 12
 
 
 @dataclass(frozen=True)
 class Base:
-    """A finished base layer below `path`: `base.cpio.zst`, the boot files, `tree` (unpacked packages' Python)."""
+    """A finished base layer below `path`: `base.cpio.zst`, the boot files, `unpacked` (Python)."""
 
     path: Path
     kernel_release: str
@@ -57,7 +57,9 @@ def build_base(path: Path, cache: Path, mirror: debian.Mirror, mtime: int, progr
     notes += apt.update()
     firmware = apt.known(recipe.FIRMWARE_PACKAGES)
     if lacking := [name for name in recipe.FIRMWARE_PACKAGES if name not in firmware]:
-        notes.append(f"no firmware from {', '.join(lacking)}: the mirror has no such package in non-free-firmware")
+        notes.append(
+            f"no firmware from {', '.join(lacking)}: the mirror has no such package in non-free-firmware"
+        )
     progress("Downloading packages")
     packages = apt.download([*recipe.PACKAGES, *firmware])
     wheels = download_wheels(cache / "wheels")
@@ -75,13 +77,16 @@ def build_base(path: Path, cache: Path, mirror: debian.Mirror, mtime: int, progr
         shutil.copyfile(tree / source, path / name)
     progress("Packing the base layer")
     with (path / "base.cpio.zst").open("wb") as out:
-        unpacked = _pack([*cpio.scan(root), cpio.character_device("dev/console", 5, 1)], out, mtime, LEVEL_BASE)
+        unpacked = _pack(
+            [*cpio.scan(root), cpio.character_device("dev/console", 5, 1)], out, mtime, LEVEL_BASE
+        )
     _keep_only_python(tree)
     shutil.rmtree(root)
     base = Base(
         path=path,
         kernel_release=release,
-        packages=debian.versions(packages) | {wheel.name.split("-")[0]: wheel.name.split("-")[1] for wheel in wheels},
+        packages=debian.versions(packages)
+        | {wheel.name.split("-")[0]: wheel.name.split("-")[1] for wheel in wheels},
         modules=len(chosen),
         firmware_lacking=firmware_lacking,
         unpacked_bytes=unpacked,
@@ -93,7 +98,7 @@ def build_base(path: Path, cache: Path, mirror: debian.Mirror, mtime: int, progr
 
 
 def download_wheels(directory: Path) -> list[Path]:
-    """Fetch the pinned wheels for the boot environment's Python, checked against their hashes. Raises BootEnvError."""
+    """Fetch the pinned wheels, checked against their hashes. Raises BootEnvError."""
     lock = inputs.HERE / "wheels.txt"
     directory.mkdir(parents=True, exist_ok=True)
     for old in directory.glob("*.whl"):
@@ -108,7 +113,7 @@ def download_wheels(directory: Path) -> list[Path]:
 
 
 def build_agent(base: Base, scratch: Path, mtime: int) -> bytes:
-    """The agent layer: our code compiled by the boot environment's Python, init and its companions; compressed."""
+    """The agent layer, compressed: our code compiled by the target's Python, init and its companions."""
     shutil.rmtree(scratch, ignore_errors=True)
     for name, content in inputs.agent_files().items():
         (scratch / name).parent.mkdir(parents=True, exist_ok=True)
@@ -139,7 +144,7 @@ def _pack(entries: list[cpio.Entry], out: io.BufferedWriter | io.BytesIO, mtime:
 
 
 def _keep_only_python(tree: Path) -> None:
-    """Shrink the unpacked packages to what compiling the agent layer needs: the interpreter, its library, the loader."""
+    """Shrink the unpacked packages to what compiling the agent needs: interpreter, library, loader."""
     keep = ("usr/bin", "usr/lib/" + recipe.MULTIARCH, "usr/lib/" + recipe.PYTHON, "usr/lib64")
     for top in tree.iterdir():
         if top.is_dir() and not top.is_symlink() and top.name != "usr":
@@ -147,5 +152,9 @@ def _keep_only_python(tree: Path) -> None:
     for directory in (tree / "usr", tree / "usr/lib"):
         for path in directory.iterdir():
             name = str(path.relative_to(tree))
-            if path.is_dir() and not path.is_symlink() and not any(k == name or k.startswith(name + "/") for k in keep):
+            if (
+                path.is_dir()
+                and not path.is_symlink()
+                and not any(k == name or k.startswith(name + "/") for k in keep)
+            ):
                 shutil.rmtree(path)

@@ -1,7 +1,7 @@
 """Chooses kernel modules by path, adds what they depend on, and finds the firmware they ask for.
 
-Modules are stored unpacked: one zstd over all of them beats an xz for each, and the machine need not run xz. The
-signature that lockdown (Secure Boot) wants is part of the unpacked module, so it survives.
+Modules are stored unpacked: one zstd over all of them beats an xz for each, and the machine need not run xz.
+The signature that lockdown (Secure Boot) wants is part of the unpacked module, so it survives.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _SUFFIX = re.compile(r"\.ko(\.\w+)?$")
 
 
 def module_name(path: str) -> str:
-    """`kernel/drivers/net/ethernet/intel/e1000e/e1000e.ko.xz` -> `e1000e`, with `-` as `_` (modprobe's view)."""
+    """`kernel/net/core/x-y.ko.xz` -> `x_y`, as modprobe sees it."""
     return _SUFFIX.sub("", path.rsplit("/", 1)[-1]).replace("-", "_")
 
 
@@ -54,13 +54,13 @@ def close(chosen: Iterable[str], dependencies: Mapping[str, list[str]]) -> set[s
 
 
 def modinfo(content: bytes, key: str) -> list[str]:
-    """The values of a key in a module's `.modinfo` section: NUL-terminated `key=value` strings (linux/moduleparam.h)."""
+    """The values of a key in a module's `.modinfo`: NUL-terminated `key=value` (linux/moduleparam.h)."""
     pattern = rb"(?<=\0)" + re.escape(key.encode()) + rb"=([\x20-\x7e]+)(?=\0)"
     return [value.decode() for value in re.findall(pattern, content)]
 
 
 def soft_dependencies(content: bytes) -> set[str]:
-    """Module names (or aliases) that a module would like to have: `softdep=pre: a b post: c` and `weakdep=d`."""
+    """Names of modules that a module would like to have: `softdep=pre: a b post: c`, `weakdep=d`."""
     names: set[str] = set()
     for value in modinfo(content, "softdep") + modinfo(content, "weakdep"):
         names |= {word.replace("-", "_") for word in value.split() if not word.endswith(":")}
@@ -107,7 +107,7 @@ def install(tree: Path, root: Path, release: str, modules_dep: str) -> tuple[lis
 
 
 def _install_firmware(tree: Path, root: Path, name: str) -> bool:
-    """Copy one firmware file (a name may be a pattern, the file may be compressed); False when there is none."""
+    """Copy a firmware file (the name may be a pattern, the file compressed); False when there is none."""
     base = tree / "usr/lib/firmware"
     found = False
     for path in sorted([*base.glob(name), *base.glob(name + ".xz"), *base.glob(name + ".zst")]):

@@ -1,7 +1,8 @@
 """What goes into the boot environment: packages, programs, kernel modules, as plain data.
 
-Changing anything here (or in the builder's other modules) changes the inputs hash of the base layer, so the next
-build makes a new one. The agent, `init` and the other files that we write ourselves are a second, small layer.
+Changing anything here (or in the builder's other modules) changes the inputs hash of the base layer, so the
+next build makes a new one. The agent, `init` and the other files that we write ourselves are a second, small
+layer.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ AGENT_ROOT = "usr/lib/pxeboot"
 # Files of this package that travel in the agent layer: name here -> (path in the boot environment, mode).
 OWN_FILES: dict[str, tuple[str, int]] = {
     "init": ("init", 0o755),
+    "hotplug.sh": (f"{AGENT_ROOT}/hotplug.sh", 0o755),
     "udhcpc.sh": (f"{AGENT_ROOT}/udhcpc.sh", 0o755),
     "selftest.py": (f"{AGENT_ROOT}/selftest.py", 0o644),
 }
@@ -28,15 +30,18 @@ PACKAGES: tuple[str, ...] = (
     "base-files",
     "btrfs-progs",
     "busybox",
+    "console-data",
     "dmidecode",
     "dosfstools",
     "e2fsprogs",
     "efibootmgr",
+    "ethtool",
     "fdisk",
     "gdisk",
     "grub-efi-amd64-signed",
     "iproute2",
     "ipxe",
+    "kbd",
     "kmod",
     "linux-image-amd64",
     "mount",
@@ -81,9 +86,9 @@ PROGRAMS: tuple[str, ...] = tuple(
     xfs_growfs xfs_db mkfs.btrfs btrfs btrfstune
     partclone.btrfs partclone.dd partclone.exfat partclone.ext2 partclone.ext3 partclone.ext4 partclone.extfs
     partclone.f2fs partclone.fat partclone.fat12 partclone.fat16 partclone.fat32 partclone.vfat partclone.hfsp
-    partclone.hfsplus partclone.hfs+ partclone.ntfs partclone.ntfsfixboot partclone.ntfsreloc partclone.restore
-    partclone.info partclone.chkimg partclone.imager partclone.xfs
-    zstd unzstd zstdcat efibootmgr dmidecode lscpu {PYTHON} python3
+    partclone.hfsplus partclone.hfs+ partclone.ntfs partclone.ntfsfixboot partclone.ntfsreloc
+    partclone.restore partclone.info partclone.chkimg partclone.imager partclone.xfs
+    zstd unzstd zstdcat efibootmgr dmidecode ethtool lscpu {PYTHON} python3
     """.split()
 )
 
@@ -101,6 +106,19 @@ FILES: tuple[str, ...] = (
     "usr/share/terminfo/v/vt100",
     "usr/share/terminfo/v/vt220",
 )
+
+# Keyboard layouts for whoever types at the console: pxeboot.keymap= (else pxeboot.lang=) -> console-data's
+# table.
+KEYMAPS: dict[str, str] = {
+    "be": "azerty/be-latin1",
+    "ch": "qwertz/fr_CH-latin1",
+    "de": "qwertz/de-latin1-nodeadkeys",
+    "es": "qwerty/es",
+    "fr": "azerty/fr-latin9",
+    "it": "qwerty/it",
+    "pt": "qwerty/pt-latin1",
+    "uk": "qwerty/uk",
+}
 
 # Python's own library minus these (shell patterns on the path below the library's directory).
 PYTHON_DROP: tuple[str, ...] = (
@@ -159,7 +177,8 @@ PYTHON_KEEP: tuple[str, ...] = (
 )
 PYTHON_PACKAGES: tuple[str, ...] = ("zstandard",)  # from Debian, below /usr/lib/python3/dist-packages
 
-# Kernel modules, as patterns on the path below /lib/modules/RELEASE/kernel without ".ko*"; their dependencies come along.
+# Kernel modules, as patterns on the path below /lib/modules/RELEASE/kernel without ".ko*"; their dependencies
+# come along.
 MODULES: tuple[str, ...] = (
     # network: every wired card, USB adapters, hypervisors
     "drivers/net/ethernet/**",
@@ -241,6 +260,19 @@ MODULES_DROP: tuple[str, ...] = (
     "drivers/net/ethernet/pensando/**",
     "drivers/net/ethernet/qlogic/qed*/**",
     "drivers/net/ethernet/sfc/**",
+    "drivers/net/ethernet/amazon/**",
+    "drivers/net/ethernet/brocade/**",
+    "drivers/net/ethernet/cavium/**",
+    "drivers/net/ethernet/cisco/**",
+    "drivers/net/ethernet/emulex/**",
+    "drivers/net/ethernet/google/**",
+    "drivers/net/ethernet/microsoft/**",
+    "drivers/net/ethernet/qlogic/netxen/**",
+    "drivers/net/ethernet/qlogic/qlcnic/**",
+    # keyboards with displays and synthesizers, which bring in DRM and ALSA
+    "drivers/hid/hid-appletb*",
+    "drivers/hid/hid-picolcd*",
+    "drivers/hid/hid-prodikeys",
     # Fibre Channel, iSCSI offload, targets
     "drivers/scsi/aic94xx/**",
     "drivers/scsi/be2iscsi/**",
@@ -267,7 +299,7 @@ MODULES_DROP: tuple[str, ...] = (
 
 
 def matches(path: str, patterns: Iterable[str]) -> bool:
-    """Whether one of the shell patterns fits: `*` stays within a directory, a trailing `/**` is anything below."""
+    """Whether one of the shell patterns fits: `*` stays in a directory, a trailing `/**` is all below."""
     parts = path.split("/")
     return any(_fits(parts, pattern.split("/")) for pattern in patterns)
 

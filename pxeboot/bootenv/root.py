@@ -1,8 +1,8 @@
 """Composes the boot environment's root directory: named programs, the libraries they need, Python, modules.
 
-Nothing is installed: packages are unpacked and what the recipe names is copied out of them, so the result holds
-nothing that nobody asked for. Programs of Debian 13 that the build itself needs (Python's compiler, depmod) run
-from the unpacked packages through their own dynamic loader; no root and no chroot is needed.
+Nothing is installed: packages are unpacked and what the recipe names is copied out of them, so the result
+holds nothing that nobody asked for. Programs of Debian 13 that the build itself needs (Python's compiler,
+depmod) run from the unpacked packages through their own dynamic loader; no root and no chroot is needed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from pxeboot.bootenv import modules, recipe
@@ -19,9 +19,10 @@ from pxeboot.bootenv.debian import BootEnvError
 
 _LOADER = "usr/lib64/ld-linux-x86-64.so.2"
 _LIBRARIES = f"usr/lib/{recipe.MULTIARCH}"
-_DIRECTORIES = (
-    "dev etc mnt proc root run sys tmp usr/bin usr/lib usr/lib64 usr/sbin usr/share var/lib/nfs var/log var/tmp"
-).split()
+_DIRECTORIES: tuple[str, ...] = (
+    *("dev", "etc", "mnt", "proc", "root", "run", "sys", "tmp", "var/log", "var/tmp"),
+    *("usr/bin", "usr/lib", "usr/lib64", "usr/sbin", "usr/share"),
+)
 _LINKS = {
     "bin": "usr/bin",
     "sbin": "usr/sbin",
@@ -41,10 +42,15 @@ _TEXTS = {
 
 
 def run(tree: Path, program: str, *arguments: str, name: str | None = None) -> str:
-    """Run a program of the unpacked packages on the host, with their loader, libraries and Python; its output.
+    """Run a program of the unpacked packages on the host, with their own libraries; return its output.
 
     `name` is argv[0] (kmod is depmod or modprobe by name). Raises BootEnvError.
     """
+    return run_bytes(tree, program, *arguments, name=name).decode()
+
+
+def run_bytes(tree: Path, program: str, *arguments: str, name: str | None = None) -> bytes:
+    """The same with output as bytes."""
     command = [str(tree / _LOADER), "--library-path", str(tree / _LIBRARIES)]
     if name:
         command += ["--argv0", name]
@@ -52,10 +58,10 @@ def run(tree: Path, program: str, *arguments: str, name: str | None = None) -> s
     # Sets inside constants are stored in hash order: the same files must give the same byte code.
     environment["PYTHONHASHSEED"] = "0"
     done = subprocess.run(
-        [*command, str(tree / program), *arguments], capture_output=True, text=True, env=environment, check=False
+        [*command, str(tree / program), *arguments], capture_output=True, env=environment, check=False
     )
     if done.returncode:
-        reason = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
+        reason = (done.stderr.strip() or done.stdout.strip()).decode(errors="replace").splitlines()[-1:]
         raise BootEnvError(f"{name or program} of the boot environment failed: {' '.join(reason)}")
     return done.stdout
 
@@ -84,6 +90,7 @@ def compose(tree: Path, wheels: Iterable[Path], root: Path) -> tuple[str, list[s
     for program in recipe.PROGRAMS:
         copy(tree, root, find_program(tree, program))
     _busybox(tree, root)
+    _keymaps(tree, root)
     _python(tree, wheels, root)
     _libraries(tree, root)
     release = kernel_release(tree)
@@ -105,7 +112,9 @@ def find_program(tree: Path, name: str) -> str:
     for directory in ("usr/bin", "usr/sbin"):
         if (tree / directory / name).is_symlink() or (tree / directory / name).exists():
             return f"{directory}/{name}"
-    raise BootEnvError(f"The packages have no program {name}: the recipe names one that Debian moved or dropped.")
+    raise BootEnvError(
+        f"The packages have no program {name}: the recipe names one that Debian moved or dropped."
+    )
 
 
 def copy(tree: Path, root: Path, name: str) -> None:
@@ -124,16 +133,29 @@ def copy(tree: Path, root: Path, name: str) -> None:
     elif source.exists():
         shutil.copy2(source, target)
     else:
-        raise BootEnvError(f"The packages have no {name}: the recipe names a file that Debian moved or dropped.")
+        raise BootEnvError(
+            f"The packages have no {name}: the recipe names a file that Debian moved or dropped."
+        )
 
 
 def _busybox(tree: Path, root: Path) -> None:
     for applet in run(tree, "usr/bin/busybox", "--list").split():
         if applet in ("busybox", "dpkg", "dpkg-deb", "rpm"):
             continue
-        if not any((root / directory / applet).is_symlink() or (root / directory / applet).exists()
-                   for directory in ("usr/bin", "usr/sbin")):
+        if not any(
+            (root / directory / applet).is_symlink() or (root / directory / applet).exists()
+            for directory in ("usr/bin", "usr/sbin")
+        ):
             (root / "usr/bin" / applet).symlink_to("busybox")
+
+
+def _keymaps(tree: Path, root: Path) -> None:
+    """Compile the keyboard tables to the binary form that busybox' loadkmap reads."""
+    target = root / "usr/share/keymaps"
+    target.mkdir()
+    for name, table in recipe.KEYMAPS.items():
+        source = tree / "usr/share/keymaps/i386" / f"{table}.kmap.gz"
+        (target / f"{name}.bmap").write_bytes(run_bytes(tree, "usr/bin/loadkeys", "--bkeymap", str(source)))
 
 
 def _python(tree: Path, wheels: Iterable[Path], root: Path) -> None:
@@ -151,21 +173,25 @@ def _python(tree: Path, wheels: Iterable[Path], root: Path) -> None:
     site = root / "usr/lib/python3/dist-packages"
     for package in recipe.PYTHON_PACKAGES:
         shutil.copytree(
-            tree / "usr/lib/python3/dist-packages" / package, site / package,
+            tree / "usr/lib/python3/dist-packages" / package,
+            site / package,
             ignore=shutil.ignore_patterns("__pycache__", "*.pyi", "backend_cffi.py"),
         )
     for wheel in wheels:
         with zipfile.ZipFile(wheel) as archive:
-            archive.extractall(site, [n for n in archive.namelist() if ".dist-info/" not in n or n.endswith("METADATA")])
+            archive.extractall(
+                site, [n for n in archive.namelist() if ".dist-info/" not in n or n.endswith("METADATA")]
+            )
     for path in (root / library, site):
         # Sourceless: a .pyc beside where the .py was is found with one stat less, and the .py cost memory.
         compile_python(tree, path, f"/{path.relative_to(root)}", sources=False)
 
 
 def compile_python(tree: Path, path: Path, shown_as: str, *, sources: bool) -> None:
-    """Compile a directory to byte code that is never checked against its source; `shown_as` is its path at run time.
+    """Compile a directory to byte code that is never checked; `shown_as` is its path at run time.
 
-    With `sources` the .py files stay (tracebacks show them) and byte code goes to __pycache__; else it replaces them.
+    With `sources` the .py files stay (tracebacks show them) and byte code goes to __pycache__; else it
+    replaces them.
     """
     arguments = ["-I", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"]
     arguments += ["-s", str(path), "-p", shown_as]
@@ -200,10 +226,15 @@ def needed(tree: Path, path: Path) -> list[str]:
         return []
     done = subprocess.run(
         [str(tree / _LOADER), "--library-path", str(tree / _LIBRARIES), "--list", str(path)],
-        capture_output=True, text=True, check=False, env={"LC_ALL": "C"},
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"LC_ALL": "C"},
     )
     if done.returncode and "statically linked" not in done.stdout + done.stderr:
-        raise BootEnvError(f"The libraries of {path.name} cannot be found: {done.stderr.strip() or done.stdout.strip()}")
+        raise BootEnvError(
+            f"The libraries of {path.name} cannot be found: {done.stderr.strip() or done.stdout.strip()}"
+        )
     return parse_loader_list(done.stdout, tree)
 
 
@@ -215,7 +246,9 @@ def parse_loader_list(text: str, tree: Path) -> list[str]:
         if not arrow:
             continue
         if place.startswith("not found"):
-            raise BootEnvError(f"A program of the boot environment needs {name}, which no package of the recipe brings.")
+            raise BootEnvError(
+                f"A program of the boot environment needs {name}, which no package of the recipe brings."
+            )
         found = Path(place.rsplit(" (", 1)[0])
         if not found.is_relative_to(tree):
             raise BootEnvError(f"{name} was found on the host ({found}), not in the packages.")

@@ -1,4 +1,4 @@
-"""Checks of the boot environment from inside (kernel parameter `pxeboot.selftest=1`): ends in `PXEBOOT SELFTEST OK`.
+"""Checks of the boot environment from inside (`pxeboot.selftest=1`): ends in `PXEBOOT SELFTEST OK`.
 
 Runs in the boot environment, by its Python; prints one line per check to every console.
 """
@@ -14,11 +14,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-TOOLS = (
-    "sgdisk sfdisk blkid blockdev losetup mkswap wipefs lsblk mke2fs mkfs.ext4 e2fsck resize2fs mkfs.fat mkntfs"
-    " ntfsresize mkfs.xfs mkfs.btrfs partclone.extfs partclone.ntfs partclone.fat partclone.xfs partclone.btrfs"
-    " partclone.restore zstd efibootmgr dmidecode nvme ip udhcpc modprobe reboot poweroff"
-).split()
+TOOLS = """
+    sgdisk sfdisk blkid blockdev losetup mkswap wipefs lsblk mke2fs mkfs.ext4 e2fsck resize2fs mkfs.fat mkntfs
+    ntfsresize mkfs.xfs mkfs.btrfs partclone.extfs partclone.ntfs partclone.fat partclone.xfs partclone.btrfs
+    partclone.restore zstd efibootmgr dmidecode ethtool nvme ip udhcpc modprobe reboot poweroff
+    """.split()  # noqa: SIM905
 
 
 def say(line: str) -> None:
@@ -71,7 +71,9 @@ def tools() -> str:
 def run(*command: str) -> str:
     """Run a program, at most a minute; its output. Raises on failure."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, f"{' '.join(command)}: status {done.returncode}: {done.stderr.strip()[-300:]}"
+    assert done.returncode == 0, (
+        f"{command}: status {done.returncode}: {(done.stderr or done.stdout).strip()[-300:]}"
+    )
     return done.stdout
 
 
@@ -84,11 +86,25 @@ def partitions() -> str:
         run("sgdisk", "-n", "1:0:+40M", "-t", "1:ef00", "-n", "2:0:+24M", "-n", "3:0:0", str(disk))
         device = run("losetup", "--find", "--show", "--partscan", str(disk)).strip()
         try:
-            kinds = {"fat": ("mkfs.fat", "-F", "32"), "extfs": ("mke2fs", "-q", "-t", "ext4"), "ntfs": ("mkntfs", "-Q", "-F")}
+            kinds = {
+                "fat": ("mkfs.fat", "-F", "32"),
+                "extfs": ("mke2fs", "-q", "-t", "ext4"),
+                "ntfs": ("mkntfs", "-Q", "-F"),
+            }
             for number, (kind, make) in enumerate(kinds.items(), start=1):
                 part = f"{device}p{number}"
                 run(*make, part)
-                run(f"partclone.{kind}", "-D", "--offset_domain=0", "-s", part, "-O", f"{directory}/map", "-L", f"{directory}/log")
+                run(
+                    f"partclone.{kind}",
+                    "-D",
+                    "--offset_domain=0",
+                    "-s",
+                    part,
+                    "-O",
+                    f"{directory}/map",
+                    "-L",
+                    f"{directory}/log",
+                )
                 assert b"0x" in Path(directory, "map").read_bytes(), f"no block map of {kind}"
             mounted = Path(directory, "mnt")
             mounted.mkdir()
@@ -99,6 +115,11 @@ def partitions() -> str:
         finally:
             run("losetup", "--detach", device)
     return "GPT, FAT, ext4, NTFS made and mapped"
+
+
+def agent() -> str:
+    """The agent finds all that it needs, by its own account."""
+    return run("python3", "-m", "imaging.agent.selftest").strip().splitlines()[-1]
 
 
 def machine() -> str:
@@ -112,6 +133,7 @@ def machine() -> str:
     memory = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
     free = int(memory["MemAvailable"].split()[0]) // 1024
     address = os.environ.get("PXEBOOT_ADDRESS") or "none"
+    subprocess.run(["mount", "-t", "securityfs", "securityfs", "/sys/kernel/security"], check=False)
     lockdown = Path("/sys/kernel/security/lockdown")
     locked = lockdown.read_text().strip() if lockdown.exists() else "unknown"
     product = run("dmidecode", "-s", "system-product-name").strip()
@@ -124,7 +146,7 @@ def machine() -> str:
 def main() -> int:
     """Run every check; 0 when all passed."""
     say(f"Python {sys.version.split()[0]} running {uptime():.1f} s after the kernel")
-    checks: tuple[Callable[[], str], ...] = (imports, tools, partitions, machine)
+    checks: tuple[Callable[[], str], ...] = (imports, tools, partitions, agent, machine)
     failed = 0
     for check in checks:
         try:

@@ -1,5 +1,6 @@
 #!/bin/busybox sh
 # Called by busybox' udhcpc with what the DHCP server said in the environment; puts it on the interface.
+# shellcheck disable=SC2154,SC2086
 
 PATH=/usr/sbin:/usr/bin
 
@@ -31,6 +32,8 @@ bound | renew)
             break
         done
     fi
+    # Multicast must leave by this card, also on a network without a router (and again after a lost lease).
+    ip route replace 224.0.0.0/4 dev "$interface"
     {
         for address in $dns; do echo "nameserver $address"; done
         [ -n "$domain" ] && echo "search $domain"
