@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import Depends, Header, Query, Request
@@ -11,7 +10,6 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from pxeboot.adapters.container import Services
 from pxeboot.errors import Unauthorized
-from pxeboot.services import auth
 from pxeboot.services.auth import Principal, Role
 
 bearer = HTTPBearer(auto_error=False, description="API token `pxb_<prefix>_<secret>`")
@@ -34,8 +32,7 @@ def principal(
         raise Unauthorized(
             "This address wants an API token: send `Authorization: Bearer TOKEN`.", "token-missing"
         )
-    with these.write() as session:
-        return auth.authenticate(session, given.credentials, now=datetime.now(UTC))
+    return these.principal(given.credentials)
 
 
 def at_least(role: Role) -> Callable[[Principal], Principal]:

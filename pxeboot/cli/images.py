@@ -69,7 +69,7 @@ def verify(
         versions = options.api().get(f"/images/{image}")["history"]
         chosen = [v for v in versions if not number or v["number"] == int(number)]
         manifest = max(chosen, key=lambda v: v["number"])["manifest"] if chosen else None
-    bad = list(ChunkStore(settings.store_dir).verify(manifest))
+    bad = list(ChunkStore(settings.store_dir, readonly=True).verify(manifest))
     if not bad:
         console.print("every chunk is whole")
         return
