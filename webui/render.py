@@ -114,6 +114,9 @@ environment = Environment(
 environment.filters.update(
     state_text=state_text, stage_text=stage_text, action_text=action_text, when=when, size=size
 )
+# Global, because a block that is rendered alone does not run its template's imports.
+_macros = environment.get_template("macros.html").module
+environment.globals.update({name: getattr(_macros, name) for name in ("state", "bar", "empty")})
 
 
 def _context(request: Request, values: dict[str, Any]) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def deploy(
     zone: Annotated[str, Form()] = "Europe/Paris",
     then: Annotated[str, Form()] = "",
 ) -> Response:
-    """Start it, or make the schedule; what is wrong is said above the button and the form keeps its values."""
+    """Start it, or make the schedule; what is wrong is said above the button, the form keeps its values."""
     values = {
         "group": group, "image": image, "transport": transport, "when": when, "at": at,
         "cron": cron, "zone": zone, "then": then,
