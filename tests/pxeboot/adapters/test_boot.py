@@ -1,0 +1,117 @@
+"""What DHCP and TFTP are told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from dhcp.actions import Noted
+from dhcp.pxe import ARCHITECTURES, PxeClient
+from pxeboot.adapters import boot
+from pxeboot.adapters.container import make_journal
+from pxeboot.events import Journal
+from pxeboot.services import hosts, journal, unit
+from pxeboot.settings import Settings
+from tests.plane import Plane, ip, mac
+from tftp.files import Peer
+
+BIOS, UEFI = ARCHITECTURES[0], ARCHITECTURES[7]
+FILES = {"undionly.kpxe", "shimx64.efi", "grubx64.efi"}
+
+
+@pytest.fixture
+def live(plane: Plane) -> Iterator[Journal]:
+    made = make_journal(plane.database)
+    made.start()
+    yield made
+    made.stop()
+
+
+def choice(plane: Plane, live: Journal, **sections: Any) -> boot.Choice:
+    settings = Settings.model_validate({"server": plane.settings.server, **sections})
+    return boot.Choice(settings, "http://10.20.0.1", boot.KnownHosts(plane.database), live, lambda: FILES)
+
+
+def told(plane: Plane, live: Journal) -> list[str]:
+    assert live.flush()
+    with plane.read() as session:
+        return [event.kind for event in journal.list_events(session).items]
+
+
+def test_each_firmware_its_loader(plane: Plane, live: Journal) -> None:
+    chosen = choice(plane, live)
+    bios = chosen.choose(PxeClient(mac=mac(1), architecture=BIOS), 0)
+    uefi = chosen.choose(PxeClient(mac=mac(1), architecture=UEFI), 0)
+    ipxe = chosen.choose(PxeClient(mac=mac(1), architecture=BIOS, ipxe=True), 0)
+    assert (bios and bios.file, uefi and uefi.file) == ("undionly.kpxe", "shimx64.efi")
+    assert ipxe is not None
+    assert ipxe.file == f"http://10.20.0.1/boot/ipxe?mac={mac(1)}&uuid="
+
+
+def test_strangers_are_ignored_where_the_site_says_so(plane: Plane, live: Journal) -> None:
+    plane.room(1)
+    chosen = choice(plane, live, boot={"unknown_host": "ignore"})
+    assert chosen.choose(PxeClient(mac=mac(9), architecture=BIOS), 0) is None
+    assert chosen.choose(PxeClient(mac=mac(1), architecture=BIOS), 0) is not None
+    assert told(plane, live) == ["boot.ignored"]
+
+
+def test_a_machine_we_have_no_loader_for_is_noted(plane: Plane, live: Journal) -> None:
+    assert choice(plane, live).choose(PxeClient(mac=mac(9), architecture=ARCHITECTURES[11]), 0) is None
+    assert told(plane, live) == ["boot.impossible"]
+
+
+async def test_known_hosts_follow_what_is_approved_and_added(plane: Plane, live: Journal) -> None:
+    known = boot.KnownHosts(plane.database)
+    follower = asyncio.create_task(known.follow(live))
+    await asyncio.sleep(0)
+    with unit.writing(plane.database, live) as session:
+        hosts.create_host(session, name="new", macs=[mac(4)], state="pending")
+    for _ in range(60):
+        await asyncio.sleep(0.05)
+        if known.find(mac(4), ""):
+            break
+    found = known.find(mac(4), "")
+    assert found is not None
+    assert found.state == "pending"
+    live.close_subscriptions()
+    await asyncio.wait_for(follower, 5)
+
+
+async def test_leases_say_where_machines_are(
+    plane: Plane, live: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(boot, "FLUSH_SECONDS", 0.01)
+    plane.room(1)
+    seen = boot.SeenBook(plane.database, live)
+    take = boot.dhcp_notes(live, seen)
+    take(Noted(kind="dhcp.offered", mac=mac(1), sentence="offered", data={"address": "10.20.0.250"}))
+    take(Noted(kind="dhcp.acknowledged", mac=mac(1), sentence="bound", data={"address": ip(1)}))
+    writer = asyncio.create_task(seen.run())
+    for _ in range(100):
+        await asyncio.sleep(0.02)
+        with plane.read() as session:
+            host = hosts.get_host(session, "pc1")
+        if host.seen_at:
+            break
+    writer.cancel()
+    assert host.address == ip(1)
+    assert told(plane, live) == ["dhcp.acknowledged", "dhcp.offered"]
+
+
+def test_the_virtual_tree(plane: Plane) -> None:
+    folder = plane.settings.boot_dir
+    folder.mkdir()
+    (folder / "grubx64.efi").write_bytes(b"MZ")
+    files = boot.tftp_files(plane.settings, "http://10.20.0.1")
+    peer = Peer(ip(1), 2000)
+    stub = files.open("/grub/grub.cfg", peer)
+    assert stub is not None
+    assert b"10.20.0.1" in bytes(stub[0 : len(stub)])
+    shim = files.open("//grubx64.efi", peer)
+    assert shim is not None
+    assert bytes(shim[0:2]) == b"MZ"
+    assert files.open("grub/x86_64-efi/command.lst", peer) is None
