@@ -25,7 +25,8 @@ MANIFEST = "ab" * 32
 
 
 @cache
-def _template() -> Path:
+def migrated_database() -> Path:
+    """An empty database of today's tables, made once per run."""
     folder = Path(tempfile.mkdtemp(prefix="pxeboot-test-"))
     open_database(Settings.model_validate({"server": {"data_dir": folder}})).close()
     return folder / "pxeboot.sqlite"
@@ -56,7 +57,7 @@ class Plane:
         data_dir.mkdir(parents=True, exist_ok=True)
         self.settings = Settings.model_validate({"server": {"data_dir": data_dir}, **sections})
         if not (data_dir / "pxeboot.sqlite").exists():
-            shutil.copy(_template(), data_dir / "pxeboot.sqlite")
+            shutil.copy(migrated_database(), data_dir / "pxeboot.sqlite")
         self.database = Database(data_dir / "pxeboot.sqlite")
         self.heard = Heard()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ from pxeboot.adapters import container
 from pxeboot.adapters.container import Services
 from pxeboot.services import auth, hosts, images
 from pxeboot.settings import Settings
+from tests.plane import migrated_database
 
 
 @pytest.fixture
 def services(tmp_path: Path) -> Iterator[Services]:
+    shutil.copy(migrated_database(), tmp_path / "pxeboot.sqlite")  # migrating anew takes a second
     settings = Settings.model_validate({"server": {"data_dir": tmp_path}, "images": {"reserve_mb": 0}})
     made = container.open_services(settings)
     yield made
