@@ -183,6 +183,12 @@ class Server:
         except AccessViolation as error:
             self._refuse(request.name, peer, local, ErrorCode.ACCESS_VIOLATION, str(error))
             return
+        except Exception:
+            # A fault of ours, for the loop's exception handler to report; the peer must not hang on it.
+            self._refuse(
+                request.name, peer, local, ErrorCode.NOT_DEFINED, "The server failed to make this file"
+            )
+            raise
         if content is None:
             # At once: shim looks for three optional files before GRUB and must not wait for each.
             self._refuse(request.name, peer, local, ErrorCode.FILE_NOT_FOUND, "File not found")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -48,6 +49,11 @@ UEFI_LOADERS: Final = (
 )
 
 
+# A machine with an empty disk asks again for ten minutes.
+WAITS: Final = 20
+WAIT_SECONDS: Final = 30
+
+
 @dataclass(frozen=True, slots=True)
 class MenuTexts:
     """What people read on the boot console, in one language."""
@@ -58,6 +64,7 @@ class MenuTexts:
     register_full: str = "Register this computer and answer questions"
     starting_local: str = "Starting from the local disk"
     starting_agent: str = "Loading the boot environment"
+    no_system: str = "No system on the local disk: asking the server again in 30 seconds. Esc leaves."
     failed: str = "This did not work."
     refused: str = "This computer may not boot from the network."
 
@@ -71,6 +78,7 @@ def menu_texts(_: Callable[[str], str]) -> MenuTexts:
         register_full=_("Register this computer and answer questions"),
         starting_local=_("Starting from the local disk"),
         starting_agent=_("Loading the boot environment"),
+        no_system=_("No system on the local disk: asking the server again in 30 seconds. Esc leaves."),
         failed=_("This did not work."),
         refused=_("This computer may not boot from the network."),
     )
@@ -93,7 +101,7 @@ class ScriptContext:
     kernel_arguments: str = "console=tty0 console=ttyS0,115200"
     kernel: str = "vmlinuz"
     initrd: str = "initrd.img"
-    local_boot: Literal["search", "exit"] = "search"
+    local_boot: Literal["search", "firmware"] = "search"
     """How UEFI machines start their own disk: look for a loader on it, or hand back to the firmware's next
     entry."""
     texts: MenuTexts = field(default_factory=MenuTexts)
@@ -135,6 +143,7 @@ def kernel_line(context: ScriptContext, mode: str) -> list[str]:
 
 # Printable ASCII without what GRUB, iPXE or the kernel's own parser could take for something else.
 _WORD: Final = re.compile(r"[A-Za-z0-9._:/=,@%+\[\]-]+")
+_PLAIN: Final = str.maketrans({"’": "'", "“": '"', "”": '"', "–": "-", "—": "-", "œ": "oe", "ß": "ss"})
 _BASE_URL: Final = re.compile(r"http://([A-Za-z0-9.-]+(?::[0-9]{1,5})?)")
 
 
@@ -169,7 +178,14 @@ def ipxe_word(text: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in text)
+    """Printable ASCII on one line, accents dropped.
+
+    iPXE up to 2019 (QEMU's ROM) shows UTF-8 as line-drawing characters, and EDK2's serial console swallows what is
+    not ASCII; the two menus must look alike everywhere.
+    """
+    text = unicodedata.normalize("NFKD", text.translate(_PLAIN))
+    text = "".join(c for c in text if not unicodedata.combining(c))
+    return "".join(c if c.isascii() and c.isprintable() else " " if c.isspace() else "?" for c in text)
 
 
 def _render(template: str, decision: BootDecision | None, context: ScriptContext) -> str:
@@ -185,6 +201,8 @@ def _render(template: str, decision: BootDecision | None, context: ScriptContext
             texts=context.texts,
             server=match[1],
             loaders=UEFI_LOADERS,
+            waits=WAITS,
+            wait_seconds=WAIT_SECONDS,
             kernel_line=functools.partial(kernel_line, context),
         )
     )

@@ -186,3 +186,20 @@ async def test_stop_tells_the_peers(server, client):
     packet, _ = await client.receive()
     assert isinstance(packet, Error)
     await server.stop()
+
+
+async def test_a_fault_in_making_a_file_is_answered_and_reported(client):
+    class Broken:
+        def open(self, name, peer):
+            raise ZeroDivisionError
+
+    faults = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda loop, context: faults.append(context["exception"])
+    )
+    server = Server(Broken(), "127.0.0.1", 0)
+    await server.start()
+    client.send(ReadRequest("x"), ("127.0.0.1", server.port))
+    packet, _ = await client.receive()
+    await server.stop()
+    assert (packet.code, [type(f) for f in faults]) == (0, [ZeroDivisionError])

@@ -63,9 +63,19 @@ def test_golden_stub():
 
 
 def test_local_boot_by_the_firmware():
-    context = ScriptContext("http://10.20.0.1", "m", local_boot="exit")
+    context = ScriptContext("http://10.20.0.1", "m", local_boot="firmware")
     assert "chainloader" not in grub_config(decision("local"), context)
-    assert "filename" not in ipxe_script(decision("local"), context)
+
+
+def test_consoles_get_plain_ascii():
+    """Seen: iPXE of 2019 shows UTF-8 as line drawing, EDK2's serial console swallows it."""
+    context = ScriptContext(
+        "http://10.20.0.1", "m", token="t", key="k", texts=MenuTexts(local="Démarrer l’œuvre 漢\t!")
+    )
+    for script in (grub_config(decision("menu"), context), ipxe_script(decision("menu"), context)):
+        assert script.isascii()
+        assert "oeuvre ? !" in script
+    assert "item --default --key l local Demarrer l'oeuvre ? !" in ipxe_script(decision("menu"), context)
 
 
 def test_both_menus_offer_the_same_in_the_same_order():
@@ -130,6 +140,7 @@ def test_a_reason_stays_one_line_of_text(reason):
 def test_ipxe_text(text):
     said = ipxe_text(text)
     assert said.isprintable()
+    assert said.isascii()
     words = said.split(" ")
     assert not {"||", "&&", ";"} & set(words)
     assert not any(word.startswith("#") for word in words)
