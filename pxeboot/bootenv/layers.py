@@ -21,9 +21,9 @@ from pxeboot.bootenv import cpio, debian, inputs, recipe
 from pxeboot.bootenv import root as roots
 from pxeboot.bootenv.debian import BootEnvError, Progress
 
-# Higher levels give 4 % less for three times the work. No long window either: the kernel would have to
-# reserve it (lib/decompress_unzstd.c) on machines that have little memory.
-LEVEL_BASE = 15
+# 5 s of work for 39.5 MB; level 15 takes 36 s for 39.0 and level 19 more than 90 s for 36. No long window
+# either: the kernel would have to reserve it (lib/decompress_unzstd.c) on machines that have little memory.
+LEVEL_BASE = 9
 LEVEL_AGENT = 12
 
 
