@@ -58,7 +58,8 @@ def boot_file(client: PxeClient, base_url: str, available: Container[str]) -> Bo
     """
     firmware = firmware_of(client)
     first = _FIRST_FILE.get(firmware)
-    if client.ipxe and _can_run_script(client):
+    # Our scripts start a boot environment for PCs: an iPXE on ARM has no use for them.
+    if client.ipxe and firmware in ("bios", "uefi-x64") and _can_run_script(client):
         return BootFile("", script_url(client, base_url), "It is iPXE with HTTP already: it gets its script.")
     if first is None:
         return NoBootFile(f"We have no loader for {client.architecture.name} machines.")
@@ -80,7 +81,8 @@ def script_url(client: PxeClient, base_url: str) -> str:
     """The URL of this machine's iPXE script (docs/ARCHITECTURE.md section 3)."""
     # Identity goes into the query: stock BIOS builds of iPXE lack the `params` command.
     uuid = uuid_text(client)
-    return f"{base_url}/boot/ipxe?mac={quote(client.mac, safe=':')}&uuid={uuid}"
+    platform = "pcbios" if firmware_of(client) == "bios" else "efi"  # iPXE's own words for it
+    return f"{base_url}/boot/ipxe?mac={quote(client.mac, safe=':')}&uuid={uuid}&platform={platform}"
 
 
 def uuid_text(client: PxeClient) -> str:

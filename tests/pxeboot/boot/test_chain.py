@@ -26,10 +26,10 @@ def client(code, **more):
         (client(7), "shimx64.efi", None),
         (client(9), "shimx64.efi", None),
         (client(16), f"{URL}/boot/files/shimx64.efi", f"{URL}/boot/files/shimx64.efi"),
-        (client(0, ipxe=True), f"{URL}/boot/ipxe?mac=52:54:00:00:00:01&uuid=", None),
+        (client(0, ipxe=True), f"{URL}/boot/ipxe?mac=52:54:00:00:00:01&uuid=&platform=pcbios", None),
         (
             client(7, ipxe=True, ipxe_features=frozenset({"http", "efi"}), uuid=SMBIOS.bytes),
-            f"{URL}/boot/ipxe?mac=52:54:00:00:00:01&uuid={SMBIOS}",
+            f"{URL}/boot/ipxe?mac=52:54:00:00:00:01&uuid={SMBIOS}&platform=efi",
             None,
         ),
         # A network card's old iPXE without HTTP loads ours.
@@ -53,6 +53,10 @@ def test_no_file_without_a_reason(code):
 
 def test_a_loader_that_was_added_is_used():
     assert boot_file(client(11), URL, {"shimaa64.efi"}).file == "shimaa64.efi"
+
+
+def test_an_ipxe_on_arm_gets_no_script_for_pcs():
+    assert isinstance(boot_file(client(11, ipxe=True), URL, FILES), NoBootFile)
 
 
 def test_an_architecture_nobody_knows():
