@@ -180,8 +180,8 @@ def ipxe_word(text: str) -> str:
 def _one_line(text: str) -> str:
     """Printable ASCII on one line, accents dropped.
 
-    iPXE up to 2019 (QEMU's ROM) shows UTF-8 as line-drawing characters, and EDK2 drops what is not ASCII on its
-    serial console; the two menus must look alike everywhere.
+    iPXE up to 2019 (QEMU's ROM) shows UTF-8 as line-drawing characters, and EDK2 drops on its serial
+    console what is not ASCII; the two menus must look alike everywhere.
     """
     text = unicodedata.normalize("NFKD", text.translate(_PLAIN))
     text = "".join(c for c in text if not unicodedata.combining(c))
