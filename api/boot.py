@@ -115,6 +115,9 @@ def _decide(
                 settings=settings,
                 now=now,
             )
+            if found.task_id:
+                # The sender is up before the agent is: an agent that hears nothing turns to HTTP.
+                these.sessions.session_for(session, found.task_id)
         decision, token = found.decision, found.token
     language = settings.server.language
     return decision, ScriptContext(

@@ -101,9 +101,9 @@ class SessionManager:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def session_for(self, session: Session, task_id: str) -> dict[str, Any] | None:
-        """SESSION of docs/ARCHITECTURE.md §4 for a working deploy task, made if need be; None: use HTTP.
+        """SESSION of docs/ARCHITECTURE.md §4 for a deploy task that boots or works, made if need be.
 
-        Needs a writing session. Any thread.
+        None: use HTTP. Needs a writing session. Any thread.
         """
         task = tasks.row(session, task_id)
         operation = session.get(Operation, task.operation_id)
@@ -111,7 +111,7 @@ class SessionManager:
             not self._address
             or operation is None
             or operation.transport != "multicast"
-            or task.state not in WORKING
+            or task.state not in (*WORKING, TaskState.BOOTING)
             or task.version_id is None
         ):
             return None
@@ -217,7 +217,7 @@ class SessionManager:
             del self._records[id]
 
     def _wanted(self) -> dict[int, _Wanted]:
-        """Sessions with a task that is receiving; sessions of operations that are over are put away."""
+        """Sessions with a task that boots or receives; sessions of operations that are over are put away."""
         found: dict[int, _Wanted] = {}
         over: list[int] = []
         with self._database.read() as session:
@@ -236,10 +236,13 @@ class SessionManager:
                     )
                 ).all()
                 listening = [
-                    task for task in mine if task.state == TaskState.RUNNING and task.stage not in DEAF_STAGES
+                    task
+                    for task in mine
+                    if task.state == TaskState.BOOTING
+                    or (task.state == TaskState.RUNNING and task.stage not in DEAF_STAGES)
                 ]
                 if listening:
-                    waiting = [task for task in mine if task.state in (TaskState.QUEUED, TaskState.BOOTING)]
+                    waiting = [task for task in mine if task.state == TaskState.QUEUED]
                     session.expunge(row)
                     found[row.id] = _Wanted(row, len(listening) + len(waiting))
         if over:

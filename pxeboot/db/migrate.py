@@ -1,6 +1,6 @@
 """Bring a database to the newest schema, at every start; costs milliseconds when there is nothing to do.
 
-Alembic itself takes half a second to import, so an up-to-date database is recognised without it.
+Alembic takes half a second and 25 MB to import, so it is only called for a database of an older release.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sqlmodel import SQLModel
+
+from pxeboot.db import models  # noqa: F401  (fills the metadata)
 from pxeboot.db.engine import Database
 
 if TYPE_CHECKING:
@@ -44,8 +47,12 @@ def current(database: Database) -> str | None:
 
 
 def upgrade(database: Database) -> None:
-    """To the newest revision."""
-    if current(database) == head():
+    """To the newest revision. A new database gets the tables as they are now (tests compare the two ways)."""
+    found = current(database)
+    if found == head():
+        return
+    if found is None:
+        _create(database)
         return
     from alembic import command
 
@@ -60,6 +67,17 @@ def upgrade(database: Database) -> None:
             connection.commit()
         finally:
             raw.execute("PRAGMA foreign_keys=ON")
+
+
+def _create(database: Database) -> None:
+    # Without Alembic: a first start is half a second quicker and stays 25 MB smaller for its whole life.
+    with database.engine.begin() as connection:
+        SQLModel.metadata.create_all(connection)
+        connection.exec_driver_sql(
+            "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, "
+            "CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
+        )
+        connection.exec_driver_sql("INSERT INTO alembic_version (version_num) VALUES (?)", (head(),))
 
 
 def config(connection: Connection) -> Config:

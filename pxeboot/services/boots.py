@@ -35,6 +35,7 @@ class Boot:
     decision: BootDecision
     token: str
     host_id: int | None
+    task_id: str | None = None  # the task this boot is for
 
 
 def policy(settings: Settings) -> BootPolicy:
@@ -124,7 +125,7 @@ def begin(
             now=now,
         )
     _note(session, "boot.decided", decision.reason, client, known, address, action=decision.action)
-    return Boot(decision, token, known.host_id)
+    return Boot(decision, token, known.host_id, task_id if decision.action == "agent" else None)
 
 
 def _note(

@@ -22,6 +22,9 @@ from pxeboot.errors import Unauthorized
 from pxeboot.services.views import View
 
 CREDENTIAL_LIFE = timedelta(hours=24)  # far longer than any boot of one machine
+MAX_STRANGERS = (
+    2000  # unused tokens of machines nobody registered; a flood of made-up MACs drives out only its own
+)
 MEMORY = timedelta(days=1)  # how long we can still say why a token is refused
 NO_TOKEN = "A" * 43  # what a HEAD request is shown: as long as a real one, and good for nothing
 
@@ -61,6 +64,17 @@ def issue(
         .values(expires_at=now)
     )
     session.execute(delete(BootToken).where(col(BootToken.expires_at) < now - MEMORY))
+    if host_id is None:
+        session.execute(
+            delete(BootToken).where(
+                col(BootToken.hash).in_(
+                    select(BootToken.hash)
+                    .where(col(BootToken.host_id).is_(None), col(BootToken.used_at).is_(None))
+                    .order_by(col(BootToken.created_at).desc())
+                    .offset(MAX_STRANGERS - 1)
+                )
+            )
+        )
     token = secrets.token_urlsafe(32)
     session.add(
         BootToken(

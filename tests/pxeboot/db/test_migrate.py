@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from alembic import command
 from sqlalchemy import inspect
 
@@ -11,10 +14,17 @@ from pxeboot.db import migrate
 from pxeboot.db.engine import Database
 
 
-def test_upgrade_from_empty_then_nothing_differs(tmp_path: Path) -> None:
+def by_alembic(database: Database) -> None:
+    with database.engine.connect() as connection:
+        command.upgrade(migrate.config(connection), "head")
+        connection.commit()
+
+
+@pytest.mark.parametrize("make", [by_alembic, migrate.upgrade])
+def test_made_from_empty_nothing_differs(tmp_path: Path, make: Callable[[Database], None]) -> None:
     database = Database(tmp_path / "new.sqlite")
     assert migrate.current(database) is None
-    migrate.upgrade(database)
+    make(database)
     assert migrate.current(database) == migrate.head()
     with database.engine.connect() as connection:
         command.check(migrate.config(connection))  # raises when a model has no migration
@@ -22,6 +32,19 @@ def test_upgrade_from_empty_then_nothing_differs(tmp_path: Path) -> None:
     assert "NOT IN" in str(indexes["uq_task_active_host"]["dialect_options"]["sqlite_where"])
     migrate.upgrade(database)  # at every start: nothing to do
     database.close()
+
+
+def test_both_ways_make_the_same_database(tmp_path: Path) -> None:
+    def schema(make: Callable[[Database], None], name: str) -> list[str]:
+        database = Database(tmp_path / name)
+        make(database)
+        with database.engine.connect() as connection:
+            rows = connection.exec_driver_sql("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL").all()
+        database.close()
+        # Constraints may come in any order.
+        return sorted(",".join(sorted(re.sub(r'[\s"]+|\)$', "", row[0]).split(","))) for row in rows)
+
+    assert schema(by_alembic, "alembic.sqlite") == schema(migrate.upgrade, "models.sqlite")
 
 
 def test_foreign_keys_are_on_after_an_upgrade(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from sqlmodel import select
 
+from pxeboot.db.models import BootToken
 from pxeboot.errors import Unauthorized
 from pxeboot.services import tokens
 from tests.plane import NOW, Plane, ip, mac
@@ -82,3 +84,14 @@ def test_a_credential_ends(plane: Plane) -> None:
     credential = plane.checkin(1, issue(plane)).credential
     with plane.read() as session, pytest.raises(Unauthorized, match="expired"):
         tokens.authenticate(session, credential, now=NOW + timedelta(days=2))
+
+
+def test_a_flood_of_strangers_is_bounded(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "MAX_STRANGERS", 5)
+    with plane.write() as session:
+        for number in range(20):
+            tokens.issue(
+                session, mac=mac(number), address=ip(number), mode="register", host_id=None, task_id=None,
+                seconds=600, now=NOW + timedelta(seconds=number),
+            )  # fmt: skip
+        assert len(session.exec(select(BootToken)).all()) == 5
