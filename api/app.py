@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from fastapi import FastAPI, Request, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import agent, boot, problems
 from api.v1 import router as admin
@@ -30,6 +30,26 @@ class OneSlash:
         await self._app(scope, receive, send)
 
 
+class LoaderHeaders:
+    """Writes header names of the boot plane as `Content-Length`, not `content-length`.
+
+    GRUB 2.12 looks for exactly that spelling (net/http.c compares bytes); without it, it waits for the end of
+    the connection, half a minute for each file. RFC 9110 §5.1 would have any case do.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def spell(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [(name.title(), value) for name, value in message.get("headers", [])]
+            await send(message)
+
+        boots = scope["type"] == "http" and scope["path"].startswith("/boot/")
+        await self._app(scope, receive, spell if boots else send)
+
+
 def create_app(services: Services) -> FastAPI:
     """The application over these services (`app.state.services`); pages are mounted by `pxeboot.main`."""
     app = FastAPI(
@@ -37,7 +57,7 @@ def create_app(services: Services) -> FastAPI:
         version=__version__,
         description="Network boot and imaging of computer rooms.",
         openapi_url="/api/v1/openapi.json",
-        docs_url="/api/v1/docs",
+        docs_url=None,  # its page would load scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
@@ -70,6 +90,7 @@ def create_app(services: Services) -> FastAPI:
         """What runs here."""
         return {"name": "pxeboot", "version": __version__}
 
+    app.add_middleware(LoaderHeaders)
     app.add_middleware(OneSlash)
     return app
 
