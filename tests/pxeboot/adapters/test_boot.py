@@ -48,7 +48,7 @@ def test_each_firmware_its_loader(plane: Plane, live: Journal) -> None:
     ipxe = chosen.choose(PxeClient(mac=mac(1), architecture=BIOS, ipxe=True), 0)
     assert (bios and bios.file, uefi and uefi.file) == ("undionly.kpxe", "shimx64.efi")
     assert ipxe is not None
-    assert ipxe.file == f"http://10.20.0.1/boot/ipxe?mac={mac(1)}&uuid="
+    assert ipxe.file.startswith(f"http://10.20.0.1/boot/ipxe?mac={mac(1)}&uuid=")
 
 
 def test_strangers_are_ignored_where_the_site_says_so(plane: Plane, live: Journal) -> None:
