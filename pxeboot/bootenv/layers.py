@@ -21,8 +21,8 @@ from pxeboot.bootenv import cpio, debian, inputs, recipe
 from pxeboot.bootenv import root as roots
 from pxeboot.bootenv.debian import BootEnvError, Progress
 
-# 5 s of work for 39.5 MB; level 15 takes 36 s for 39.0 and level 19 more than 90 s for 36. No long window
-# either: the kernel would have to reserve it (lib/decompress_unzstd.c) on machines that have little memory.
+# Higher levels save little for much more work. No long window either: the kernel would have to reserve it
+# (lib/decompress_unzstd.c) on machines that have little memory.
 LEVEL_BASE = 9
 LEVEL_AGENT = 12
 

@@ -6,6 +6,7 @@ import lzma
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from pxeboot.bootenv import modules, recipe
 
@@ -73,7 +74,7 @@ def test_soft_dependencies() -> None:
     assert modules.soft_dependencies(content) == {"crc32c_intel", "b", "c", "d"}
 
 
-def test_install_unpacks_modules_and_finds_firmware(tmp_path: Path) -> None:
+def test_install_packs_modules_anew_and_finds_firmware(tmp_path: Path) -> None:
     tree, root = tmp_path / "tree", tmp_path / "root"
     base = tree / "usr/lib/modules/6.12-test"
     files = {
@@ -92,7 +93,7 @@ def test_install_unpacks_modules_and_finds_firmware(tmp_path: Path) -> None:
     done, lacking = modules.install(tree, root, "6.12-test", listing)
     assert [modules.module_name(path) for path in done] == ["r8169", "realtek"]
     assert lacking == ["rtl_nic/gone.fw"]
-    plain = root / "usr/lib/modules/6.12-test/kernel/drivers/net/ethernet/realtek/r8169.ko"
-    assert plain.read_bytes().startswith(b"\x7fELF")
+    packed = root / "usr/lib/modules/6.12-test/kernel/drivers/net/ethernet/realtek/r8169.ko.zst"
+    assert zstandard.decompress(packed.read_bytes()) == files[done[0]]
     assert (root / "usr/lib/firmware/rtl_nic/a.fw").read_bytes() == b"firmware"
     assert not (root / "usr/lib/modules/6.12-test/kernel/sound").exists()
