@@ -1,0 +1,46 @@
+"""A real Chromium on the technician's desk: it runs inside the room's namespace and sees nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+
+from playwright.sync_api import Page, sync_playwright
+
+from pxeboot.lab.room import Room
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = [
+    "--no-sandbox",  # root
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+]
+
+
+class Browser:
+    """A context manager: `page` is a fresh page of a headless Chromium in `namespace`."""
+
+    def __init__(self, room: Room, namespace: str, scratch: Path) -> None:
+        wrapper = scratch / "chromium"
+        wrapper.write_text(f'#!/bin/sh\nexec ip netns exec {namespace} {CHROMIUM} "$@"\n')
+        wrapper.chmod(0o755)
+        self._wrapper = wrapper
+        self.page: Page
+
+    def __enter__(self) -> Browser:
+        self._playwright = sync_playwright().start()
+        self._browser = self._playwright.chromium.launch(executable_path=self._wrapper, args=FLAGS)
+        self.page = self._browser.new_page(locale="en-GB", viewport={"width": 1280, "height": 900})
+        self.page.set_default_timeout(30_000)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._browser.close()
+        self._playwright.stop()
