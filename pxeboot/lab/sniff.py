@@ -108,4 +108,7 @@ class Sniffer:
 def _open(interface: str) -> socket.socket:
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
     sock.bind((interface, ETH_P_ALL))
+    # packet(7): PACKET_MR_PROMISC makes a bridge hand up also what it only passes on between its ports.
+    promiscuous = struct.pack("iHH8x", socket.if_nametoindex(interface), 1, 0)
+    sock.setsockopt(263, 1, promiscuous)  # SOL_PACKET, PACKET_ADD_MEMBERSHIP
     return sock
