@@ -125,7 +125,7 @@ class BootSettings(Section):
         description="How long the one-time token of a boot script is good.",
     )
     kernel_arguments: str = Field(
-        default="console=tty0 console=ttyS0,115200",
+        default="console=tty0 console=ttyS0,115200 quiet loglevel=4 panic=30",
         description="Added to the boot environment's kernel line.",
     )
 

@@ -98,7 +98,7 @@ class ScriptContext:
     token: str = ""
     key: str = ""
     language: str = "en"
-    kernel_arguments: str = "console=tty0 console=ttyS0,115200"
+    kernel_arguments: str = "console=tty0 console=ttyS0,115200 quiet loglevel=4 panic=30"
     kernel: str = "vmlinuz"
     initrd: str = "initrd.img"
     local_boot: Literal["search", "firmware"] = "search"
