@@ -257,9 +257,12 @@ class Classroom:
 
     # --- what the machines do afterwards -------------------------------------------------------------------
 
-    def expect_guest(self, seat: Seat, limit: float = GUEST_LIMIT) -> None:
-        """Wait until the machine has booted the system on its own disk under its own name."""
-        started = time.monotonic()
+    def expect_guest(self, seat: Seat, started: float | None = None, limit: float = GUEST_LIMIT) -> None:
+        """Wait until the machine has booted the system on its own disk under its own name.
+
+        `started` (monotonic): since when; its agent said then what comes next.
+        """
+        started = time.monotonic() if started is None else started
         shown = seat.qemu().console.expect(guest.HELLO, limit)
         if shown.group(1) != seat.host:
             raise LabError(f"{seat.host} calls itself {shown.group(1)!r} after the deploy")
