@@ -203,22 +203,20 @@ def _remove_disks(directory: Path) -> None:
     shutil.rmtree(directory / "server" / "store", ignore_errors=True)
 
 
+TITLE = "What became of each host: MB by multicast and HTTP; seconds from power-on to agent, then per stage"
 FIRMWARE = {"bios": "BIOS", "uefi": "UEFI", "uefi-secureboot": "UEFI, Secure Boot"}
 STAGES = ("power-on to agent", "scan", "upload", "receive", "verify", "own disk")
 
 
 def table(outcome: dict[str, Any]) -> Table:
     """The table per host; under the stages' names are seconds."""
-    made = Table(
-        title="What became of each host (from power-on to agent, then its stages, in seconds)",
-        box=SIMPLE_HEAD,
-    )
+    made = Table(title=TITLE, title_justify="left", box=SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False)
     for heading in ("host", "kind", "firmware"):
         made.add_column(heading, no_wrap=True)
-    for heading in ("MB multicast", "MB HTTP", "to agent", *STAGES[1:]):
-        made.add_column(heading, justify="right")
+    for heading in ("multicast", "HTTP", "agent", *STAGES[1:]):
+        made.add_column(heading, justify="right", no_wrap=True)
     for heading in ("verified", "boots it"):
-        made.add_column(heading)
+        made.add_column(heading, no_wrap=True)
     for row in outcome["hosts"]:
         reference = row["role"] == "reference"
         made.add_row(
