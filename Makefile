@@ -36,7 +36,8 @@ static:
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-cache > $(VAR)/lint-imports.log || { cat $(VAR)/lint-imports.log; exit 1; }
 
-bench: setup
+bench:
+	@scripts/setup bench
 	$(PY) -m tests.bench $(if $(ONLY),--only $(ONLY))
 
 serve: setup

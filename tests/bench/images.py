@@ -1,0 +1,235 @@
+"""Images: capture and restore beside partclone and zstd, a scan, and a reset after one changed file.
+
+The disk is a GPT with one ext4 partition, filled with this machine's own programs and libraries:
+files as real disks hold them. All of it lies in memory, so that what is measured is the work and not a disk.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from imaging.capture import capture
+from imaging.deploy import deploy, scan, verify
+from imaging.manifest import ChunkRef, Manifest
+from imaging.store import ChunkStore
+from tests.bench.harness import Entry, Measurement, NotMeasured
+from tests.bench.lan import run
+
+MIB = 1 << 20
+MEGABYTES = 768
+ROUNDS = 3
+START = MIB  # of the partition
+SOURCES = ("/usr/lib", "/usr/bin", "/usr/share")
+
+
+@dataclass(frozen=True)
+class Disk:
+    """``path``: the whole disk; ``partition``: its file system as a file of its own, for partclone."""
+
+    path: Path
+    partition: Path
+    size: int
+
+
+def fill(tree: Path, wanted: int) -> int:
+    """Copy ``wanted`` bytes of regular files; how many there are. Content is never copied twice."""
+    total, seen = 0, set()
+    for source in SOURCES:
+        for folder, folders, files in os.walk(source):
+            folders.sort()
+            for name in sorted(files):
+                file = Path(folder, name)
+                facts = file.lstat()
+                identity = (facts.st_dev, facts.st_ino)
+                if file.is_symlink() or not file.is_file() or identity in seen:
+                    continue
+                if total + facts.st_size > wanted:
+                    if wanted - total < MIB:
+                        return total
+                    continue
+                seen.add(identity)
+                target = tree / str(file).lstrip("/")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, target)
+                total += facts.st_size
+    return total
+
+
+def make_disk(found: Measurement) -> Disk:
+    """Raises NotMeasured when memory is too small."""
+    wanted = found.megabytes(MEGABYTES, 32) * 1_000_000
+    needed = 5 * wanted
+    if shutil.disk_usage(found.scratch).free < needed:
+        raise NotMeasured(f"{found.scratch.parent} has less than {needed // MIB} MiB free")
+    tree, partition, disk = found.scratch / "tree", found.scratch / "part.img", found.scratch / "disk.img"
+    found.say(f"making a disk with {wanted // 1_000_000} MB of files")
+    held = fill(tree, wanted)
+    size = (held * 5 // 4 // MIB + 64) * MIB  # a fifth of it is empty
+    with open(partition, "wb") as file:
+        file.truncate(size)
+    run("mkfs.ext4", "-q", "-F", "-L", "root", "-d", str(tree), str(partition), timeout=120)
+    shutil.rmtree(tree)
+    total = size + 2 * MIB
+    with open(disk, "wb") as file:
+        file.truncate(total)
+    run("sgdisk", f"--new=1:{START // 512}:{(START + size) // 512 - 1}", "--typecode=1:8300", str(disk))
+    copy_sparse(partition, disk, START)
+    found.remark(f"{held // 1_000_000} MB of files in ext4, in memory")
+    return Disk(disk, partition, total)
+
+
+def copy_sparse(source: Path, target: Path, offset: int) -> None:
+    """Copy a file into another; zeros stay holes."""
+    with open(source, "rb") as reader, open(target, "r+b") as writer:
+        while piece := reader.read(64 << 10):
+            if piece.count(0) != len(piece):
+                writer.seek(offset)
+                writer.write(piece)
+            offset += len(piece)
+
+
+def shell(script: str, *values: Path) -> float:
+    """Run a pipe of the shell with ``$1 …``; its seconds. Raises RuntimeError when any part fails."""
+    began = time.monotonic()
+    run("bash", "-c", f"set -eo pipefail; {script}", "bench", *map(str, values), timeout=160)
+    return time.monotonic() - began
+
+
+PARTCLONE_CAPTURE = 'partclone.extfs -c -a0 -L /dev/null -s "$1" -o - 2>/dev/null | zstd -q -3 -T0 -f -o "$2"'
+PARTCLONE_RESTORE = 'zstd -q -d -c "$1" | partclone.restore -C -L /dev/null -s - -O "$2" 2>/dev/null'
+
+
+def captured(disk: Path, store_path: Path) -> tuple[Manifest, float]:
+    """Capture into a fresh store, durable: (manifest, seconds)."""
+    began = time.monotonic()
+    with closing(ChunkStore(store_path, reserve=0)) as store:
+
+        def upload(frames: Sequence[tuple[bytes, bytes]]) -> None:
+            for hash, frame in frames:
+                store.add_frame(hash, frame)
+
+        manifest = capture(disk, missing=store.missing, upload=upload)
+        store.put_manifest(manifest.to_bytes(), bytes(64))
+    return manifest, time.monotonic() - began
+
+
+def stored(folder: Path) -> int:
+    """Bytes in a store's packs."""
+    return sum(file.stat().st_size for file in (folder / "packs").iterdir())
+
+
+def measure_capture(found: Measurement) -> None:
+    disk = make_disk(found)
+    store, archive = found.scratch / "store", found.scratch / "archive.zst"
+    sizes = ""
+    for _ in found.rounds(ROUNDS):
+        manifest, seconds = captured(disk.path, store)
+        found.ours.append(manifest.used / 1e6 / seconds)
+        found.peer.append(manifest.used / 1e6 / shell(PARTCLONE_CAPTURE, disk.partition, archive))
+        share = stored(store) / archive.stat().st_size
+        sizes = f"stored {stored(store) / 1e6:.0f} MB, {share:.3f} × of partclone -a0 | zstd -3 -T0"
+        shutil.rmtree(store)
+        archive.unlink()
+    found.remark(sizes)
+    found.remark("ours hashes, checks and stores every chunk, and syncs it")
+
+
+def blank(path: Path, size: int) -> Path:
+    """An empty sparse file instead of whatever was there."""
+    path.unlink(missing_ok=True)
+    with open(path, "wb") as file:
+        file.truncate(size)
+    return path
+
+
+def measure_restore(found: Measurement) -> None:
+    disk = make_disk(found)
+    archive = found.scratch / "archive.zst"
+    manifest, _ = captured(disk.path, found.scratch / "store")
+    shell(PARTCLONE_CAPTURE, disk.partition, archive)
+    disk.path.unlink()
+    with closing(ChunkStore(found.scratch / "store", readonly=True)) as store:
+        for round in found.rounds(ROUNDS):
+            target = blank(found.scratch / "ours.img", disk.size)
+            began = time.monotonic()
+            deploy(target, manifest, lambda ref: store.frame(ref.hash), full=True, check=False)
+            found.ours.append(manifest.used / 1e6 / (time.monotonic() - began))
+            if round == 0:
+                began = time.monotonic()
+                assert verify(target, manifest).ok, "what was restored differs from the image"
+                seconds = time.monotonic() - began
+                found.remark(f"ours checked every hash; reading it all back takes {seconds:.1f} s more")
+            target.unlink()
+            target = blank(found.scratch / "peer.img", disk.size - 2 * MIB)
+            found.peer.append(manifest.used / 1e6 / shell(PARTCLONE_RESTORE, archive, target))
+            if round == 0:
+                run("e2fsck", "-fn", str(target), timeout=120)  # so that a restore that did nothing shows
+            target.unlink()
+    found.remark("peer: zstd -d | partclone.restore of an image made with -a0 (no checksums)")
+
+
+def measure_scan(found: Measurement) -> None:
+    disk = make_disk(found)
+    manifest, _ = captured(disk.path, found.scratch / "store")
+    every = []
+    for _ in found.rounds(ROUNDS + 2):
+        for workers, values in ((1, found.ours), (None, every)):
+            began = time.monotonic()
+            assert not any(scan(disk.path, manifest, workers=workers)), "an unchanged disk differs"
+            values.append(manifest.used / 1e9 / (time.monotonic() - began))
+    every.sort()
+    found.remark(f"one thread; with all {os.cpu_count()} cores {every[len(every) // 2]:.2f} GB/s")
+
+
+def measure_reset(found: Measurement) -> None:
+    """One file of 100 kB replaced by another, in the file system, as a program would."""
+    disk = make_disk(found)
+    manifest, _ = captured(disk.path, found.scratch / "store")
+    fresh = found.scratch / "changed"
+    slowdowns, written = [], 0
+    with closing(ChunkStore(found.scratch / "store", readonly=True)) as store:
+        image = sum(len(store.frame(hash)) for hash in set(manifest.hashes))
+
+        def fetch(ref: ChunkRef) -> bytes:
+            return store.frame(ref.hash)
+
+        for number in found.rounds(ROUNDS):
+            fresh.write_bytes(os.urandom(100_000))
+            commands = f"cd usr\nrm bench{number}\nwrite {fresh} bench{number}\n"
+            (found.scratch / "commands").write_text(commands)
+            run("debugfs", "-w", "-f", str(found.scratch / "commands"), f"{disk.path}?offset={START}")
+            began = time.monotonic()
+            assert any(scan(disk.path, manifest)), "the changed file was not found"
+            scanned = time.monotonic() - began
+            result = deploy(disk.path, manifest, fetch, check=False)
+            found.ours.append(100 * result.fetched / image)
+            slowdowns.append((result.seconds["scan"] + result.seconds["write"]) / scanned)
+            written = result.written
+        assert verify(disk.path, manifest).ok, "the reset disk differs from the image"
+    slowdowns.sort()
+    found.remark(
+        f"time {slowdowns[len(slowdowns) // 2]:.2f} × that of a scan alone; {written} of "
+        f"{len(manifest.chunks)} chunks, image {image / 1e6:.0f} MB on the wire"
+    )
+
+
+_PARTCLONE = ("partclone.extfs", "partclone.restore", "zstd", "mkfs.ext4", "sgdisk", "e2fsck")
+ENTRIES = (
+    Entry("capture", "MB/s of used data", measure_capture, "partclone", needs=_PARTCLONE),
+    Entry("restore", "MB/s of used data", measure_restore, "partclone", needs=_PARTCLONE),
+    Entry("scan", "GB/s and core", measure_scan, goal=1.5, needs=_PARTCLONE),
+    Entry(
+        "reset_one_file",
+        "% of the image sent",
+        measure_reset,
+        goal=1.0,
+        lower=True,
+        needs=(*_PARTCLONE, "debugfs"),
+    ),
+)
