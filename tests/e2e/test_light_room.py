@@ -63,19 +63,22 @@ class LightRoom:
 
 def read_file(disk: Path, path: str) -> str:
     """A file of the root file system on a disk image, by debugfs (nothing is mounted)."""
-    source = f"{disk}?offset={guest.ROOT_PART.offset}"
-    return processes.run(["debugfs", "-R", f"cat {path}", source], timeout=30).decode()
+    return debugfs(disk, f"cat {path}")
+
+
+def debugfs(disk: Path, command: str, *flags: str) -> str:
+    """What debugfs prints for a command on the root file system of a disk image."""
+    argv = ["debugfs", *flags, "-R", command, f"{disk}?offset={guest.ROOT_PART.offset}"]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=30, check=True).stdout
 
 
 def change_files(disk: Path) -> None:
     """What a student leaves behind: a few files more in the root file system, written by debugfs."""
     note = disk.parent / "left-behind.txt"
     note.write_bytes(random.Random(7).randbytes(300_000))
-    source = f"{disk}?offset={guest.ROOT_PART.offset}"
     for number in range(3):
-        command = f"write {note} /root/left-behind-{number}.txt"
-        processes.run(["debugfs", "-w", "-R", command, source], timeout=30)
-    assert "left-behind-2" in processes.run(["debugfs", "-R", "ls /root", source], timeout=30).decode()
+        debugfs(disk, f"write {note} /root/left-behind-{number}.txt", "-w")
+    assert "left-behind-2" in debugfs(disk, "ls /root")
 
 
 @pytest.fixture(scope="module")
@@ -177,10 +180,7 @@ def test_a_deploy_scheduled_in_the_browser_sends_only_what_changed(room: LightRo
     room.at_rest(room.seats)
     for seat in room.seats:
         room.holds(seat)
-    listing = processes.run(
-        ["debugfs", "-R", "ls /root", f"{room.seats[0].disk}?offset={guest.ROOT_PART.offset}"], timeout=30
-    )
-    assert b"left-behind" not in listing
+    assert "left-behind" not in debugfs(room.seats[0].disk, "ls /root")
 
 
 def test_a_reset_sent_twice_by_curl_with_one_key_runs_once(room: LightRoom) -> None:
