@@ -21,7 +21,7 @@ def translations(language: str) -> gettext.NullTranslations:
 
 
 def choose(accept_language: str, user: str = "", setting: str = "en") -> str:
-    """The language for a reader: their own choice, else the browser's (RFC 9110 §12.5.4), else the setting."""
+    """A reader's language: their own choice, else the browser's (RFC 9110 §12.5.4), else the setting."""
     if user in LANGUAGES:
         return user
     wishes = []

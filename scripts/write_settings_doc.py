@@ -8,8 +8,8 @@ from pxeboot.settings import describe
 
 HEAD = """# Settings
 
-One TOML file, `/etc/pxeboot/pxeboot.toml` (or `--config FILE`, or `PXEBOOT_CONFIG`). The environment wins over it:
-`PXEBOOT_SECTION__KEY`, lists as JSON. `pxeboot check` says what is wrong with them.
+One TOML file: `/etc/pxeboot/pxeboot.toml`, or `--config FILE`, or `PXEBOOT_CONFIG`. The environment wins over
+it: `PXEBOOT_SECTION__KEY`, lists as JSON. `pxeboot check` says what is wrong with them.
 This page is made by `python scripts/write_settings_doc.py`.
 """
 

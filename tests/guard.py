@@ -132,6 +132,9 @@ class Guard:
         self._host = os.stat("/proc/self/ns/net").st_ino
         self._lock = threading.Lock()
         self._judged: set[Listener] = set()
+        self._bound_to_lo: set[int] = (
+            set()
+        )  # inodes: SO_BINDTODEVICE lo hears loopback only, whatever its address
         self._memberships: set[tuple[str, str]] = set()
         self._stop = threading.Event()
         self._active = False
@@ -151,7 +154,11 @@ class Guard:
     def look(self) -> None:
         """One look at the kernel's tables, now."""
         with self._lock:
-            fresh = [found for found in self._listeners() if found not in self._judged]
+            fresh = [
+                found
+                for found in self._listeners()
+                if found not in self._judged and found.inode not in self._bound_to_lo
+            ]
             if fresh:
                 owners = owners_of({found.inode for found in fresh}, descendants(os.getpid()))
                 for found in fresh:
@@ -193,6 +200,9 @@ class Guard:
         with contextlib.suppress(ValueError):
             if host == "localhost" or is_loopback(host):
                 return
+        if sock.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16).rstrip(b"\0") == b"lo":
+            self._bound_to_lo.add(os.fstat(sock.fileno()).st_ino)
+            return
         self.violations.append(f"this process binds a socket to {host} port {address[1]} outside loopback")
 
     def _namespace_of(self, sock: socket.socket) -> int:

@@ -39,7 +39,7 @@ def run(var: Path, *, port: int, simulated: int) -> int:
                 console.print(f"API:   PXEBOOT_URL={door.url} PXEBOOT_TOKEN={classroom.server.token()}")
                 console.print(
                     f"{classroom.seats[0].host} has a Debian on its disk: capture it, then deploy it to the "
-                    "group B204. Simulated hosts switch themselves on when they have a task. Ctrl-C ends it all."
+                    "group B204. Simulated hosts switch themselves on for a task. Ctrl-C ends it all."
                 )
                 _keep(classroom)
     except KeyboardInterrupt:
