@@ -31,6 +31,7 @@ from pyroute2 import IPRoute
 
 from pxeboot.lab import ledger as ledgers
 from pxeboot.lab import netns, processes
+from pxeboot.lab.advertise import Advertiser
 from pxeboot.lab.errors import LabError
 
 MTU = 1500
@@ -105,6 +106,7 @@ class Room:
     def _make_switch(self) -> None:
         self._namespace(self.switch)
         netns.call(self.switch, _make_bridge)
+        self.on_close(Advertiser(self.switch, "br0").close)
 
     def port(self, name: str, *, mac: str | None = None, address: str | None = None) -> str:
         """A namespace ``pxl-RUN-name`` whose ``eth0`` is plugged into the switch; returns the namespace's

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -66,6 +67,24 @@ def test_one_multicast_packet_reaches_every_port(room: Room) -> None:
         for sock in sockets:
             with sock:
                 assert sock.recv(100) == b"to all of you"
+
+
+def test_who_asks_for_an_ipv6_router_hears_at_once_that_there_is_none(room: Room) -> None:
+    client = room.port("a", address="10.77.0.11")
+    index = netns.index_of(client, "eth0")
+    with netns.socket_in(client, socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as sock:
+        sock.settimeout(0.5)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+        deadline = time.monotonic() + 15  # both ends need a link-local address first
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                sock.sendto(bytes([133, 0, 0, 0, 0, 0, 0, 0]), ("ff02::2", 0, 0, index))
+            with contextlib.suppress(TimeoutError):
+                while (answer := sock.recv(2048))[0] != 134:
+                    pass
+                assert struct.unpack("!BBHBBHII", answer[:16])[4:6] == (0, 0)  # no DHCPv6, no route
+                return
+    pytest.fail("no router advertisement")
 
 
 def test_the_host_itself_cannot_reach_the_room(room: Room) -> None:
