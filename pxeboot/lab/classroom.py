@@ -31,7 +31,7 @@ SETTINGS: dict[str, dict[str, Value]] = {
     "boot": {"menu_seconds": 120, "token_seconds": 1200},
     "registration": {"name_template": "B204-##", "then": "poweroff"},
     "tasks": {"boot_seconds": 600},
-    "multicast": {"rate_mbit": 120.0, "gather_seconds": 120.0},
+    "multicast": {"rate_mbit": 48.0, "gather_seconds": 120.0},
 }
 
 

@@ -27,6 +27,7 @@ from pxeboot.lab.machine import mac_of
 from pxeboot.lab.room import Room
 
 AGENT_LIMIT = 3600.0
+DHCP_LIMIT = 60.0
 
 # udhcpc calls its script with what to do and the lease in the environment (busybox
 # examples/udhcp/simple.script).
@@ -255,17 +256,21 @@ class SimulatedHost:
             command += ["-x", f"hostname:{self.name}"] if self.name.isascii() else []
         command += ["-C"] if firmware else []
         environment = {**os.environ, "PXEBOOT_LEASE": str(lease_path)}
-        with self.log_path.open("ab") as log:
-            self._client = self.room.spawn(
-                command, namespace=self.namespace, stdout=log, stderr=log, env=environment
-            )
-        deadline = time.monotonic() + 30
+        # Firmware goes on asking for a minute (EDK2: 4, 8, 16, 32 s); udhcpc gives up after three requests, too
+        # early for a server whose disk is being written full: an acknowledgement waits until the lease is on it.
+        deadline = time.monotonic() + DHCP_LIMIT
         while not lease_path.exists():
             if self._off.is_set():
                 raise LabError(f"{self.name} was switched off")
-            if self._client.poll() not in (None, 0) or time.monotonic() > deadline:
-                raise LabError(f"{self.name} got no address by DHCP")
+            if time.monotonic() > deadline:
+                raise LabError(f"{self.name} got no address by DHCP within {DHCP_LIMIT:.0f} s")
+            if self._client is None or self._client.poll() not in (None, 0):
+                with self.log_path.open("ab") as log:
+                    self._client = self.room.spawn(
+                        command, namespace=self.namespace, stdout=log, stderr=log, env=environment
+                    )
             time.sleep(0.05)
+        assert self._client is not None
         self.lease = Lease.parse(lease_path.read_text())
         if firmware:
             self._client.wait(5)
