@@ -256,8 +256,8 @@ class SimulatedHost:
             command += ["-x", f"hostname:{self.name}"] if self.name.isascii() else []
         command += ["-C"] if firmware else []
         environment = {**os.environ, "PXEBOOT_LEASE": str(lease_path)}
-        # Firmware goes on asking for a minute (EDK2: 4, 8, 16, 32 s); udhcpc gives up after three requests, too
-        # early for a server whose disk is being written full: an acknowledgement waits until the lease is on it.
+        # Firmware goes on asking for a minute (EDK2: 4, 8, 16, 32 s); udhcpc gives up after three requests,
+        # too early when the server's disk is busy: an acknowledgement waits until the lease is on it.
         deadline = time.monotonic() + DHCP_LIMIT
         while not lease_path.exists():
             if self._off.is_set():
