@@ -210,7 +210,7 @@ STAGES = ("power-on to agent", "scan", "upload", "receive", "verify", "own disk"
 
 def table(outcome: dict[str, Any]) -> Table:
     """The table per host; under the stages' names are seconds."""
-    made = Table(title=TITLE, title_justify="left", box=SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False)
+    made = Table(title=TITLE, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for heading in ("host", "kind", "firmware"):
         made.add_column(heading, no_wrap=True)
     for heading in ("multicast", "HTTP", "agent", *STAGES[1:]):
