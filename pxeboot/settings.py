@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -37,6 +38,10 @@ class ServerSettings(Section):
         default="en",
         description="Language of consoles and menus; a browser chooses its own.",
     )
+    zone: str = Field(
+        default="Europe/Paris",
+        description="Time zone in which pages show times and take them, an IANA name.",
+    )
     log_format: Literal["text", "json"] = Field(
         default="text",
         description="How log lines are written to standard error.",
@@ -61,9 +66,9 @@ class DhcpSettings(Section):
     """The DHCP responder."""
 
     enabled: bool = Field(default=True, description="Answer DHCP on network.interface.")
-    mode: Literal["full", "proxy", "off"] = Field(
+    mode: Literal["full", "off"] = Field(
         default="full",
-        description="full: give addresses; proxy: beside another server.",
+        description="full: give addresses; off: somebody else's server names our boot files.",
     )
     subnet: str = Field(
         default="",
@@ -252,7 +257,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _addresses_make_sense(self) -> Settings:
-        problems = list(_address_problems(self))
+        problems = list(_problems(self))
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -268,8 +273,12 @@ class Settings(BaseSettings):
         return self.server.data_dir / "boot"
 
 
-def _address_problems(settings: Settings) -> Iterator[str]:
-    """Say which addresses cannot be right, with key, value and remedy."""
+def _problems(settings: Settings) -> Iterator[str]:
+    """Say which values cannot be right, with key, value and remedy."""
+    try:
+        ZoneInfo(settings.server.zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        yield f"server.zone = {settings.server.zone!r} is not a time zone; write it like Europe/Paris"
     dhcp = settings.dhcp
     single = {
         "network.address": settings.network.address,

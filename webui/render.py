@@ -20,8 +20,6 @@ from markupsafe import Markup, escape
 from pxeboot import i18n
 
 FLASH_COOKIE = "pxeboot_flash"
-# People read wall-clock time; the room's zone becomes a setting with the exam rooms.
-ZONE = ZoneInfo("Europe/Paris")
 
 
 def N_(text: str) -> str:
@@ -82,11 +80,12 @@ def action_text(context: Context, value: str) -> str:
     return _translated(context, ACTIONS, value)
 
 
-def when(value: datetime | None, zone: str = "") -> Markup | str:
-    """A time of day with its date, in the reader's zone, exact on hover; nothing for None."""
+@pass_context
+def when(context: Context, value: datetime | None, zone: str = "") -> Markup | str:
+    """A time of day with its date, in the site's zone (or another), exact on hover; nothing for None."""
     if value is None:
         return ""
-    local = value.astimezone(ZoneInfo(zone) if zone else ZONE)
+    local = value.astimezone(ZoneInfo(zone or context["zone"]))
     exact = escape(value.isoformat(timespec="seconds"))
     return Markup('<time datetime="{0}" title="{0}">{1}</time>').format(exact, f"{local:%Y-%m-%d %H:%M:%S}")
 
@@ -140,6 +139,7 @@ def _context(request: Request, values: dict[str, Any]) -> dict[str, Any]:
         "_": gettext,
         "gettext": gettext,
         "language": language,
+        "zone": services.settings.server.zone,
         "who": who,
         "path": request.url.path,
         "csrf_field": csrf_field,

@@ -42,6 +42,8 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
         ("[dhcp]\npool_start = '10.0.0.1'", "go together"),
         ("[multicast]\ngroup_base = '10.0.0.1'", "not a multicast address"),
         ("[registration]\nname_template = 'PC'", "no # for the counter"),
+        ("[server]\nzone = 'Paris'", "server.zone = 'Paris' is not a time zone"),
+        ("[dhcp]\nmode = 'proxy'", "dhcp.mode = 'proxy'"),
         ("http = ", "not valid TOML"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Form, Request, Response
 from pydantic import ValidationError
@@ -13,7 +14,7 @@ from pxeboot.errors import AppError, Invalid
 from pxeboot.services import groups, images, operations, schedules
 from pxeboot.services.views import OperationRequest
 from webui.guard import AdminForm, PageRoute, Reader, ServicesDep
-from webui.render import ZONE, page, redirect, translate
+from webui.render import page, redirect, translate
 
 router = APIRouter(route_class=PageRoute)
 
@@ -35,10 +36,11 @@ def deploy_form(
     request: Request, these: ServicesDep, who: Reader, group: str = "", image: str = ""
 ) -> Response:
     """The form, with a time a few minutes ahead ready to be taken."""
-    soon = (datetime.now(ZONE) + timedelta(minutes=5)).replace(second=0, microsecond=0, tzinfo=None)
+    zone = these.settings.server.zone
+    soon = (datetime.now(ZoneInfo(zone)) + timedelta(minutes=5)).replace(second=0, microsecond=0, tzinfo=None)
     values = {
         "group": group, "image": image, "transport": "multicast", "when": "now", "at": soon.isoformat(),
-        "cron": "", "zone": ZONE.key, "then": "",
+        "cron": "", "zone": zone, "then": "",
     }  # fmt: skip
     return _form(request, these, values)
 
