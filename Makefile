@@ -1,6 +1,9 @@
 # Every target calls scripts/setup first; when all is there that costs well under 2 seconds.
 SHELL := /bin/bash
 PY := .venv/bin/python
+# What needs root, namespaces, devices or minutes, and all the rest, which runs on two cores at once.
+SLOW := net or disk or e2e or fuzz or browser
+FAST := -q -n 2 --dist loadfile -m "not ($(SLOW))"
 VAR := $(or $(PXEBOOT_VAR),$(CURDIR)/var)
 
 .PHONY: help setup setup-venv demo test check bench serve clean format lock translations
@@ -23,11 +26,12 @@ demo: setup
 
 test: setup
 	@$(MAKE) --no-print-directory static
-	$(PY) -m pytest tests
+	$(PY) -m pytest tests $(FAST)
+	$(PY) -m pytest tests -m "$(SLOW)"
 
 check: setup-venv
 	@$(MAKE) --no-print-directory static
-	$(PY) -m pytest tests -q -m "not net and not disk and not e2e and not fuzz and not browser"
+	$(PY) -m pytest tests $(FAST)
 
 .PHONY: static
 static:

@@ -110,6 +110,7 @@ class SimulatedHost:
         self.uuid = uuid.uuid5(uuid.NAMESPACE_OID, f"pxeboot lab {name} {self.mac}")
         self.register, self.http_port, self.max_boots = register, http_port, max_boots
         self.environment = environment or {}
+        self.dhcp_limit = DHCP_LIMIT
         self.namespace = room.port(f"h{hashlib.sha256(name.encode()).hexdigest()[:10]}", mac=self.mac)
         self.log_path = room.directory / f"{name}.sim.log"
         self.boots: list[Boot] = []
@@ -258,12 +259,12 @@ class SimulatedHost:
         environment = {**os.environ, "PXEBOOT_LEASE": str(lease_path)}
         # Firmware goes on asking for a minute (EDK2: 4, 8, 16, 32 s); udhcpc gives up after three requests,
         # too early when the server's disk is busy: an acknowledgement waits until the lease is on it.
-        deadline = time.monotonic() + DHCP_LIMIT
+        deadline = time.monotonic() + self.dhcp_limit
         while not lease_path.exists():
             if self._off.is_set():
                 raise LabError(f"{self.name} was switched off")
             if time.monotonic() > deadline:
-                raise LabError(f"{self.name} got no address by DHCP within {DHCP_LIMIT:.0f} s")
+                raise LabError(f"{self.name} got no address by DHCP within {self.dhcp_limit:.0f} s")
             if self._client is None or self._client.poll() not in (None, 0):
                 with self.log_path.open("ab") as log:
                     self._client = self.room.spawn(

@@ -209,6 +209,7 @@ Capturing = tuple[httpx.AsyncClient, str]
         (struct.pack(">32sI", HASHES[0], 1 << 31), 422, "invalid"),
         (struct.pack(">32sI", HASHES[0], 0), 422, "invalid"),
     ],
+    ids=["another chunk", "not zstd", "cut off", "too long", "empty"],
 )
 async def test_uploads_that_are_not_what_they_say(
     capturing: Capturing, served: Served, body: bytes, status: int, code: str

@@ -41,6 +41,7 @@ def test_a_host_nobody_knows_registers_and_waits_for_approval(tmp_path: Path) ->
 def test_without_a_server_the_host_says_that_nobody_gave_it_an_address(tmp_path: Path) -> None:
     with Room(tmp_path / "room") as room:
         host = SimulatedHost(room, "sim-1", tmp_path / "none.raw")
+        host.dhcp_limit = 5
         host.power_on()
         with pytest.raises(LabError, match="no address by DHCP"):
             host.wait_off(60)
