@@ -7,6 +7,7 @@ content is not trusted: no symbolic link in it is followed.
 
 import contextlib
 import ctypes
+import errno
 import functools
 import os
 import re
@@ -64,7 +65,7 @@ def _in_mount_namespace(work: Callable[[], bool]) -> bool:
         try:
             # unshare(2) works on the calling thread alone, and its mounts die with it.
             _call("unshare", _CLONE_NEWNS)
-            _call("mount", None, b"/", None, _MS_REC | _MS_PRIVATE, None)
+            _keep_mounts_here()
             outcome.append(work())
         except BaseException as error:
             failure.append(error)
@@ -79,6 +80,17 @@ def _in_mount_namespace(work: Callable[[], bool]) -> bool:
             ) from failure[0]
         raise failure[0]
     return outcome[0]
+
+
+def _keep_mounts_here() -> None:
+    """Stop mounts of this namespace from spreading to others (mount_namespaces(7), "Shared subtrees")."""
+    try:
+        _call("mount", None, b"/", None, _MS_REC | _MS_PRIVATE, None)
+    except OSError as error:
+        # In a chroot "/" is no mount point (EINVAL). The mount may then be seen outside while it lasts, which
+        # is harmless: it is unmounted below, and its loop device goes with it.
+        if error.errno != errno.EINVAL:
+            raise
 
 
 def _rename(disk: Disk, partition: Partition, hostname: str) -> bool:

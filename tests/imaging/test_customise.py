@@ -1,5 +1,7 @@
 """The text of /etc/hosts, and names that are none. (Real disks: test_disks.py.)"""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,3 +51,17 @@ def test_any_text_keeps_its_other_lines(text: str, old: str) -> None:
 def test_names_that_are_none_are_refused_before_the_disk_is_opened(name: str, tmp_path: Path) -> None:
     with pytest.raises(CustomiseError, match="RFC 1123"):
         set_hostname(tmp_path / "nothing", name)
+
+
+@pytest.mark.disk
+def test_mounts_are_kept_private_where_it_can_be_done_and_a_chroot_is_no_obstacle(tmp_path: Path) -> None:
+    program = (
+        "import os, sys; from imaging.customise import _call, _keep_mounts_here, _CLONE_NEWNS;"
+        "_call('unshare', _CLONE_NEWNS); _keep_mounts_here();"
+        "assert 'shared:' not in open('/proc/self/mountinfo').read();"
+        "os.chroot(sys.argv[1]); _keep_mounts_here(); print('kept')"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=30
+    )
+    assert ran.stdout == "kept\n", ran.stderr
