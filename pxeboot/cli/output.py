@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-console = Console(highlight=False)
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)")
+console = Console(highlight=False, soft_wrap=True)
+if not console.is_terminal:
+    console.width = 160  # what is piped is not cut to a screen's width
 
 
 def print_json(value: Any) -> None:
@@ -25,8 +29,16 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: st
         numeric = bool(collected) and all(isinstance(row[index], int | float) for row in collected)
         table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
     for row in collected:
-        table.add_row(*["-" if cell is None or cell == "" else str(cell) for cell in row])
+        table.add_row(*[_cell(cell) for cell in row])
     console.print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None or value == "":
+        return "-"
+    text = str(value)
+    # Times of the API are RFC 3339 with microseconds; people read seconds.
+    return f"{text[:10]} {text[11:19]} UTC" if _TIME.fullmatch(text) else text
 
 
 def size(count: int | None) -> str:

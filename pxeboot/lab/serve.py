@@ -20,7 +20,7 @@ from pxeboot.lab.server import Forwarder
 
 def run(var: Path, *, port: int, simulated: int) -> int:
     """Keep the room until Ctrl-C; 0 when it ended in order."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     if os.geteuid() != 0:
         console.print("The virtual room needs root (network namespaces, loop devices): sudo make serve")
         return 1
