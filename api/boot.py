@@ -35,6 +35,15 @@ def peer(request: Request) -> str:
 Peer = Annotated[str, Depends(peer)]
 
 
+def asked(request: Request) -> str:
+    """The address of ours that a request came to; "" over a Unix socket."""
+    server = request.scope.get("server")
+    return str(server[0]) if server else ""
+
+
+Asked = Annotated[str, Depends(asked)]
+
+
 class BigFile(FileResponse):
     """A file in pieces of 1 MiB: each costs a hop to a thread, and an initramfs has a hundred of them."""
 
@@ -46,7 +55,7 @@ def grub(mac: str, request: Request, these: ServicesDep, address: Peer) -> Respo
     """GRUB's configuration for one machine."""
     # GRUB is only ever loaded by UEFI here: BIOS machines get iPXE.
     client = Client(_mac(mac), "uefi-x64", "grub")
-    decision, context = _decide(these, client, address, "", request.method)
+    decision, context = _decide(these, client, request, address, "")
     return PlainTextResponse(grub_config(decision, context), headers=NO_STORE)
 
 
@@ -61,15 +70,15 @@ def ipxe(
 ) -> Response:
     """The iPXE script for one machine."""
     client = Client(_mac(mac), "uefi-x64" if platform == "efi" else "bios", "ipxe")
-    decision, context = _decide(these, client, address, uuid, request.method)
+    decision, context = _decide(these, client, request, address, uuid)
     return PlainTextResponse(ipxe_script(decision, context), headers=NO_STORE)
 
 
 @router.api_route("/grub/grub.cfg", methods=GET_HEAD)
 @router.api_route("/boot/files/grub/grub.cfg", methods=GET_HEAD)
-def stub_config(these: ServicesDep) -> Response:
+def stub_config(these: ServicesDep, local: Asked) -> Response:
     """What a GRUB that came by UEFI HTTP Boot reads first (its prefix is (http,SERVER)/grub)."""
-    return PlainTextResponse(stub(these.settings, these.base_url), headers=NO_STORE)
+    return PlainTextResponse(stub(these.settings, these.base_url_at(local)), headers=NO_STORE)
 
 
 @router.api_route("/boot/files/{name:path}", methods=GET_HEAD)
@@ -96,12 +105,12 @@ def _mac(text: str) -> str:
 
 
 def _decide(
-    these: Services, client: Client, address: str, uuid: str, method: str
+    these: Services, client: Client, request: Request, address: str, uuid: str
 ) -> tuple[BootDecision, ScriptContext]:
     now = datetime.now(UTC)
     settings = these.settings
     token = tokens.NO_TOKEN
-    if method == "HEAD":
+    if request.method == "HEAD":
         with these.read() as session:
             decision = boots.preview(session, client, uuid=uuid, settings=settings, now=now)
     else:
@@ -121,7 +130,7 @@ def _decide(
         decision, token = found.decision, found.token
     language = settings.server.language
     return decision, ScriptContext(
-        base_url=these.base_url,
+        base_url=these.base_url_at(asked(request)),
         mac=client.mac,
         token=token,
         key=these.store.public_key,

@@ -39,8 +39,8 @@ class BootFile:
 class BootChoice(Protocol):
     """Asked once for each DISCOVER, REQUEST and INFORM of a PXE client; must answer at once, from memory."""
 
-    def choose(self, client: PxeClient, now: float) -> BootFile | None:
-        """What it should boot, or None: an address only."""
+    def choose(self, client: PxeClient, now: float, server: str) -> BootFile | None:
+        """What it should boot, or None: an address only. `server`: our address as this client reaches it."""
 
 
 @dataclass(frozen=True, slots=True)

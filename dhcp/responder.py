@@ -302,7 +302,7 @@ class Responder:
         client = ask.client
         if not isinstance(client, PxeClient):
             return None, ""
-        choice = self._choice.choose(client, ask.now)
+        choice = self._choice.choose(client, ask.now, ask.server)
         if choice is None:
             return None, "nothing to boot"
         fields = boot_fields(client, choice, ask.packet, ask.server)

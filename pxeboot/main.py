@@ -266,7 +266,7 @@ async def _boot_services(
         neighbours = ArpTable()
         stack.callback(neighbours.close)
         folder = boot.BootFolder(settings.boot_dir)
-        choice = boot.Choice(settings, services.base_url, known, services.journal, folder.names)
+        choice = boot.Choice(settings, services.base_url_at, known, services.journal, folder.names)
         responder = Responder([subnet], leases, choice)
         server = DhcpServer(
             facts.name, responder, leases, neighbours, boot.dhcp_notes(services.journal, seen)
@@ -281,7 +281,7 @@ async def _boot_services(
         stack.push_async_callback(server.stop)
     if settings.tftp.enabled:
         tftp = TftpServer(
-            boot.tftp_files(settings, services.base_url),
+            boot.tftp_files(settings, services.base_url_at),
             facts.address,
             settings.tftp.port,
             on_event=boot.tftp_notes(services.journal, services.leases.mac_of),

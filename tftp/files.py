@@ -33,8 +33,10 @@ class Peer(NamedTuple):
 class Files(Protocol):
     """Where the server gets content from."""
 
-    def open(self, name: str, peer: Peer) -> Content | None:
+    def open(self, name: str, peer: Peer, local: str = "") -> Content | None:
         """Return the content of `name`, or None if there is no such file.
+
+        `local` is our address that was asked: a made-up file may have to name it.
 
         Called on the event loop: must not wait. Raises `AccessViolation` if the name is refused. If the
         content has a `close` method, the server calls it at the end of the transfer.
@@ -94,7 +96,7 @@ class Folder:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def open(self, name: str, peer: Peer) -> OpenFile | None:
+    def open(self, name: str, peer: Peer, local: str = "") -> OpenFile | None:
         """See `Files.open`. Raises `AccessViolation` for an escape, a directory, a device or a forbidden
         file."""
         root = os.path.realpath(self._root)
@@ -119,16 +121,16 @@ class Folder:
 
 
 class Overlay:
-    """Made-up files above others: `virtual(name, peer)` returns octets, or None to look below.
+    """Made-up files above others: `virtual(name, peer, local)` returns octets, or None to look below.
 
     It is given the normalised name.
     """
 
-    def __init__(self, virtual: Callable[[str, Peer], bytes | None], below: Files) -> None:
+    def __init__(self, virtual: Callable[[str, Peer, str], bytes | None], below: Files) -> None:
         self._virtual, self._below = virtual, below
 
-    def open(self, name: str, peer: Peer) -> Content | None:
+    def open(self, name: str, peer: Peer, local: str = "") -> Content | None:
         """See `Files.open`."""
         name = normalise(name)
-        made_up = self._virtual(name, peer)
-        return self._below.open(name, peer) if made_up is None else made_up
+        made_up = self._virtual(name, peer, local)
+        return self._below.open(name, peer, local) if made_up is None else made_up

@@ -179,7 +179,7 @@ class Server:
             self.on_event(RequestIgnored(peer, request.name, "This peer runs too many transfers already."))
             return
         try:
-            content = self._files.open(request.name, peer)
+            content = self._files.open(request.name, peer, local)
         except AccessViolation as error:
             self._refuse(request.name, peer, local, ErrorCode.ACCESS_VIOLATION, str(error))
             return

@@ -7,6 +7,7 @@ Everything here runs on the event loop and answers from memory.
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -101,16 +102,16 @@ class Choice:
     def __init__(
         self,
         settings: Settings,
-        base_url: str,
+        base_url_at: Callable[[str], str],
         known: KnownHosts,
         journal: Journal,
         files: Callable[[], set[str]],
     ) -> None:
-        self._settings, self._base_url, self._known = settings, base_url, known
+        self._settings, self._base_url_at, self._known = settings, base_url_at, known
         self._journal, self._files = journal, files
         self._policy = boots.policy(settings)
 
-    def choose(self, client: PxeClient, now: float) -> BootFile | None:
+    def choose(self, client: PxeClient, now: float, server: str) -> BootFile | None:
         """What this machine loads first; None: an address only."""
         host = self._known.find(client.mac, uuid_text(client))
         decision = decide(
@@ -119,7 +120,7 @@ class Choice:
         if decision.silent:
             self._journal.record("boot", "boot.ignored", decision.reason, mac=client.mac)
             return None
-        found = boot_file(client, self._base_url, self._files())
+        found = boot_file(client, self._base_url_at(server), self._files())
         if isinstance(found, NoBootFile):
             self._journal.record("boot", "boot.impossible", found.reason, mac=client.mac)
             return None
@@ -151,12 +152,15 @@ def stub(settings: Settings, base_url: str) -> bytes:
     return grub_stub(base_url, menu_texts(translations(settings.server.language).gettext)).encode()
 
 
-def tftp_files(settings: Settings, base_url: str) -> Files:
+def tftp_files(settings: Settings, base_url_at: Callable[[str], str]) -> Files:
     """The virtual tree: `grub/grub.cfg`, and the boot folder."""
-    text = stub(settings, base_url)
 
-    def virtual(name: str, peer: Peer) -> bytes | None:
-        return text if name == "grub/grub.cfg" else None
+    @functools.cache  # one text for each address of ours
+    def text(local: str) -> bytes:
+        return stub(settings, base_url_at(local))
+
+    def virtual(name: str, peer: Peer, local: str) -> bytes | None:
+        return text(local) if name == "grub/grub.cfg" else None
 
     return Overlay(virtual, Folder(settings.boot_dir))
 

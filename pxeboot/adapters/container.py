@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from sqlmodel import Session
@@ -36,6 +36,11 @@ class Services:
     sessions: SessionManager
     leases: LeaseView
     base_url: str = "http://127.0.0.1"
+    base_urls: dict[str, str] = field(default_factory=dict)  # by address of ours, where we have several
+
+    def base_url_at(self, local: str) -> str:
+        """Our URL as a machine reaches it that talks to `local`, an address of ours ("" = the usual one)."""
+        return self.base_urls.get(local, self.base_url)
 
     def read(self) -> AbstractContextManager[Session]:
         """A session that may only read."""

@@ -32,6 +32,11 @@ def new_id() -> str:
     return uuidlib.uuid4().hex
 
 
+def json_column() -> Any:
+    """A JSON object that rows of an earlier release have empty."""
+    return Column(JSON, nullable=False, server_default=text("'{}'"))
+
+
 class HostState(StrEnum):
     """pending: registered, waits for approval; approved: may be given tasks; blocked: refused."""
 
@@ -79,6 +84,10 @@ class Group(SQLModel, table=True):
     description: str = ""
     name_template: str = ""  # e.g. "B204-##"; empty: the setting registration.name_template
     image_id: int | None = Field(default=None, foreign_key="image.id")  # what a reset deploys by default
+    boot: dict[str, Any] = Field(
+        default_factory=dict, sa_column=json_column()
+    )  # services.boot_rules.BootRules
+    dhcp_options: dict[str, Any] = Field(default_factory=dict, sa_column=json_column())  # name -> value
     created_at: datetime = Field(default_factory=utcnow)
 
 
@@ -97,6 +106,11 @@ class Host(SQLModel, table=True):
     firmware: str = ""  # bios | uefi
     secure_boot: bool | None = None
     address: str = ""  # last seen IPv4
+    reserved_address: str = Field(default="", sa_column_kwargs={"server_default": ""})  # by DHCP; empty: none
+    boot: dict[str, Any] = Field(
+        default_factory=dict, sa_column=json_column()
+    )  # services.boot_rules.BootRules
+    dhcp_options: dict[str, Any] = Field(default_factory=dict, sa_column=json_column())  # name -> value
     inventory: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
     held_manifest: str = ""  # what its disk was last proved to hold
     held_since: datetime | None = None
@@ -110,6 +124,28 @@ class HostMac(SQLModel, table=True):
     __tablename__ = "host_mac"
     mac: str = Field(primary_key=True)
     host_id: int = Field(foreign_key="host.id", index=True, ondelete="CASCADE")
+
+
+class BootEntry(SQLModel, table=True):
+    """An entry an administrator added to the boot menus: of every machine, or of one group's.
+
+    `kind` says what `params` mean; `pxeboot.services.boot_entries` has the list and checks them.
+    """
+
+    __tablename__ = "boot_entry"
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(unique=True, index=True)  # a word, used in scripts and by the API
+    title: str  # what people read
+    kind: str  # linux | iso | efi | memtest | firmware-setup | ...
+    params: dict[str, Any] = Field(default_factory=dict, sa_column=json_column())
+    group_id: int | None = Field(default=None, foreign_key="group.id", index=True, ondelete="CASCADE")
+    firmware: str = ""  # bios | uefi; empty: both
+    position: int = 100
+    enabled: bool = True
+    hidden: bool = False  # not listed: reached by its key
+    key: str = ""  # one letter
+    password_hash: str = ""  # empty: no password
+    created_at: datetime = Field(default_factory=utcnow)
 
 
 class Image(SQLModel, table=True):

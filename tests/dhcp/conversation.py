@@ -26,7 +26,7 @@ class Shelf:
     def __init__(self, server: str = SERVER) -> None:
         self.server = server
 
-    def choose(self, client: PxeClient, now: float) -> BootFile | None:
+    def choose(self, client: PxeClient, now: float, server: str) -> BootFile | None:
         if client.http:
             uri = f"http://{self.server}/boot/files/shimx64.efi"
             return BootFile(self.server, "shimx64.efi", "UEFI HTTP Boot", uri=uri)

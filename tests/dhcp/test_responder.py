@@ -142,7 +142,7 @@ class Fixed:
     def __init__(self, boot: BootFile) -> None:
         self.boot = boot
 
-    def choose(self, client: PxeClient, now: float) -> BootFile | None:
+    def choose(self, client: PxeClient, now: float, server: str) -> BootFile | None:
         return self.boot
 
 

@@ -84,7 +84,7 @@ def test_no_name_gets_out(name):
 
 
 def test_overlay(folder):
-    def virtual(name, peer):
+    def virtual(name, peer, local):
         return f"for {peer.address}".encode() if name == "grub/grub.cfg" else None
 
     files = Overlay(virtual, folder)

@@ -190,7 +190,7 @@ async def test_stop_tells_the_peers(server, client):
 
 async def test_a_fault_in_making_a_file_is_answered_and_reported(client):
     class Broken:
-        def open(self, name, peer):
+        def open(self, name, peer, local=""):
             raise ZeroDivisionError
 
     faults = []

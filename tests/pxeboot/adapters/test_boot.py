@@ -32,7 +32,7 @@ def live(plane: Plane) -> Iterator[Journal]:
 
 def choice(plane: Plane, live: Journal, **sections: Any) -> boot.Choice:
     settings = Settings.model_validate({"server": plane.settings.server, **sections})
-    return boot.Choice(settings, "http://10.20.0.1", boot.KnownHosts(plane.database), live, lambda: FILES)
+    return boot.Choice(settings, "http://{}".format, boot.KnownHosts(plane.database), live, lambda: FILES)
 
 
 def told(plane: Plane, live: Journal) -> list[str]:
@@ -43,9 +43,9 @@ def told(plane: Plane, live: Journal) -> list[str]:
 
 def test_each_firmware_its_loader(plane: Plane, live: Journal) -> None:
     chosen = choice(plane, live)
-    bios = chosen.choose(PxeClient(mac=mac(1), architecture=BIOS), 0)
-    uefi = chosen.choose(PxeClient(mac=mac(1), architecture=UEFI), 0)
-    ipxe = chosen.choose(PxeClient(mac=mac(1), architecture=BIOS, ipxe=True), 0)
+    bios = chosen.choose(PxeClient(mac=mac(1), architecture=BIOS), 0, "10.20.0.1")
+    uefi = chosen.choose(PxeClient(mac=mac(1), architecture=UEFI), 0, "10.20.0.1")
+    ipxe = chosen.choose(PxeClient(mac=mac(1), architecture=BIOS, ipxe=True), 0, "10.20.0.1")
     assert (bios and bios.file, uefi and uefi.file) == ("undionly.kpxe", "shimx64.efi")
     assert ipxe is not None
     assert ipxe.file.startswith(f"http://10.20.0.1/boot/ipxe?mac={mac(1)}&uuid=")
@@ -54,13 +54,16 @@ def test_each_firmware_its_loader(plane: Plane, live: Journal) -> None:
 def test_strangers_are_ignored_where_the_site_says_so(plane: Plane, live: Journal) -> None:
     plane.room(1)
     chosen = choice(plane, live, boot={"unknown_host": "ignore"})
-    assert chosen.choose(PxeClient(mac=mac(9), architecture=BIOS), 0) is None
-    assert chosen.choose(PxeClient(mac=mac(1), architecture=BIOS), 0) is not None
+    assert chosen.choose(PxeClient(mac=mac(9), architecture=BIOS), 0, "10.20.0.1") is None
+    assert chosen.choose(PxeClient(mac=mac(1), architecture=BIOS), 0, "10.20.0.1") is not None
     assert told(plane, live) == ["boot.ignored"]
 
 
 def test_a_machine_we_have_no_loader_for_is_noted(plane: Plane, live: Journal) -> None:
-    assert choice(plane, live).choose(PxeClient(mac=mac(9), architecture=ARCHITECTURES[11]), 0) is None
+    assert (
+        choice(plane, live).choose(PxeClient(mac=mac(9), architecture=ARCHITECTURES[11]), 0, "10.20.0.1")
+        is None
+    )
     assert told(plane, live) == ["boot.impossible"]
 
 
@@ -106,9 +109,9 @@ def test_the_virtual_tree(plane: Plane) -> None:
     folder = plane.settings.boot_dir
     folder.mkdir()
     (folder / "grubx64.efi").write_bytes(b"MZ")
-    files = boot.tftp_files(plane.settings, "http://10.20.0.1")
+    files = boot.tftp_files(plane.settings, "http://{}".format)
     peer = Peer(ip(1), 2000)
-    stub = files.open("/grub/grub.cfg", peer)
+    stub = files.open("/grub/grub.cfg", peer, "10.20.0.1")
     assert stub is not None
     assert b"10.20.0.1" in bytes(stub[0 : len(stub)])
     shim = files.open("//grubx64.efi", peer)
