@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlmodel import Session
 
@@ -19,6 +20,7 @@ from pxeboot.adapters.multicast import SessionManager
 from pxeboot.adapters.network import LeaseView
 from pxeboot.adapters.store import StoreGateway
 from pxeboot.db.engine import Database
+from pxeboot.doctor.periodic import Watch
 from pxeboot.events import Journal
 from pxeboot.services import auth, journal, unit
 from pxeboot.services.auth import Principal
@@ -37,6 +39,13 @@ class Services:
     leases: LeaseView
     base_url: str = "http://127.0.0.1"
     base_urls: dict[str, str] = field(default_factory=dict)  # by address of ours, where we have several
+    doctor: Watch = field(init=False)
+
+    def __post_init__(self) -> None:
+        def note(kind: str, sentence: str, data: dict[str, Any]) -> None:
+            self.journal.record("doctor", kind, sentence, data=data)
+
+        self.doctor = Watch(self.settings, note)
 
     def base_url_at(self, local: str) -> str:
         """Our URL as a machine reaches it that talks to `local`, an address of ours ("" = the usual one)."""
