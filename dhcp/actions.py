@@ -1,4 +1,4 @@
-"""What an answer is made of: where a request arrived, what to send where, and what to tell the journal."""
+"""What an answer is made of: where a request arrived, what to send where, what to look up, what to tell."""
 
 from __future__ import annotations
 
@@ -70,7 +70,26 @@ class Noted:
     data: dict[str, object] = field(default_factory=dict)
 
 
-Action = Send | Noted
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """Look whether somebody already uses this address, then tell `Responder.probed` (RFC 2131 §2.2, §4.3.1).
+
+    Attributes:
+        address: what we are about to offer for the first time.
+        interface: where to look. The machine is on this link when `packet.giaddr` is 0.0.0.0 (ARP); else it
+            is behind a relay, where only an ICMP echo gets.
+        mac: who is to have it: an ARP answer from `mac` itself is no conflict.
+        packet, arrived_on: the DISCOVER that waits.
+    """
+
+    address: str
+    interface: str
+    mac: str
+    packet: Packet
+    arrived_on: Arrival
+
+
+Action = Send | Noted | Probe
 
 
 def deliver(request: Packet, reply: Packet, arrived_on: Arrival) -> Send:

@@ -8,25 +8,30 @@ REQUEST, by the fields that tell the four client states of RFC 2131 §4.3.2 apar
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from socket import inet_ntoa
 from typing import ClassVar
 
 from dhcp import options as opt
-from dhcp.actions import Action, Arrival, Noted, Send, deliver
+from dhcp.actions import Action, Arrival, Noted, Probe, Send, deliver
 from dhcp.bootfile import BootChoice, BootFields, BootFile, boot_fields
 from dhcp.leases import Lease, LeaseStore, LeaseTaken
 from dhcp.options import Options
 from dhcp.packet import ANY, BROADCAST, MessageType, Packet
 from dhcp.pxe import Ignored, PlainClient, PxeClient, hardware_address, identify
-from dhcp.subnets import SubnetConfig
+from dhcp.subnets import ClientSettings, HostSettings, Reservation, SubnetConfig
 
-__all__ = ["Action", "Arrival", "BootChoice", "BootFile", "Noted", "Responder", "Send"]
+__all__ = ["Action", "Arrival", "BootChoice", "BootFile", "Noted", "Probe", "Responder", "Send"]
 
 # What a client may ask for as its own lease time (option 51), at least.
 _SHORTEST_WISH = 60
 _LINK_SELECTION = 5  # RFC 3527
 _SERVER_ID_OVERRIDE = 11  # RFC 5107
+# A probe takes 0.3 s; one not back after this many seconds is lost: the next DISCOVER starts another.
+_PROBE_LOST = 2.0
+# Seconds that an address which a host's settings reserve is kept for it once the pool came upon it.
+_KEEP_RESERVED = 3600
+_NOTHING_SET = ClientSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,7 @@ class _Exchange:
     server: str
     arrived_on: Arrival
     now: float
+    settings: ClientSettings = _NOTHING_SET
 
     @property
     def mac(self) -> str:
@@ -53,10 +59,18 @@ class _Exchange:
 class Responder:
     """Answers DHCP requests for a set of subnets (mode full)."""
 
-    def __init__(self, subnets: Sequence[SubnetConfig], leases: LeaseStore, choice: BootChoice) -> None:
+    def __init__(
+        self,
+        subnets: Sequence[SubnetConfig],
+        leases: LeaseStore,
+        choice: BootChoice,
+        hosts: HostSettings | None = None,
+    ) -> None:
         self.subnets = tuple(subnets)
         self._leases = leases
         self._choice = choice
+        self._hosts = hosts
+        self._probing: dict[str, tuple[Probe, float]] = {}  # by address: at most as many as the pools hold
 
     def handle(self, packet: Packet, arrived_on: Arrival, now: float) -> list[Action]:
         """Judge one request.
@@ -66,8 +80,40 @@ class Responder:
             arrived_on: where and how it reached us.
             now: seconds since the epoch.
 
-        Returns: sends and notes, at least one note. Sends may leave only after `LeaseStore.finish()`.
+        Returns: sends, notes and probes; at least one note or probe. Sends may leave only after
+        `LeaseStore.finish()`.
         """
+        ask = self._judge(packet, arrived_on, now)
+        if isinstance(ask, list):
+            return ask
+        handler = self._HANDLERS.get(packet.message_type)
+        if handler is None:
+            return [_ignored(packet, f"message type {packet.message_type} is not a client's")]
+        return handler(self, ask)
+
+    def probed(self, probe: Probe, in_use: bool, now: float) -> list[Action]:
+        """Go on with a DISCOVER whose address was looked up: the offer, or quarantine and another address.
+
+        The newest DISCOVER of that machine is answered, which may not be the one that asked for the probe.
+        """
+        latest, _ = self._probing.pop(probe.address, (probe, now))
+        if latest.mac != probe.mac:
+            latest = probe
+        ask = self._judge(latest.packet, latest.arrived_on, now)
+        if isinstance(ask, list):  # the configuration changed meanwhile
+            return ask
+        held = self._leases.lease_of(ask.mac, ask.subnet.name)
+        if held is None or held.address != probe.address or held.state != "offered":
+            return self._discover(ask)  # overtaken by another message of the same machine
+        if not in_use:
+            return self._offer(ask, probe.address)
+        self._leases.decline(ask.mac, probe.address, now, ask.subnet.decline_seconds)
+        why = f"{probe.address} answers although nobody has it from us: out of use for "
+        note = ask.noted("dhcp.conflict", f"{why}{ask.subnet.decline_seconds} s", address=probe.address)
+        return [note, *self._discover(ask)]
+
+    def _judge(self, packet: Packet, arrived_on: Arrival, now: float) -> _Exchange | list[Action]:
+        """All that is found out before the message type matters, or the note that says why it ends here."""
         client = identify(packet)
         if isinstance(client, Ignored):
             return [_ignored(packet, client.reason)]
@@ -80,10 +126,10 @@ class Responder:
         server = _server_identifier(packet, subnet, arrived_on)
         if server == ANY:
             return [_ignored(packet, f"interface {arrived_on.interface} has no address to answer from")]
-        handler = self._HANDLERS.get(packet.message_type)
-        if handler is None:
-            return [_ignored(packet, f"message type {packet.message_type} is not a client's")]
-        return handler(self, _Exchange(packet, client, subnet, server, arrived_on, now))
+        settings = None
+        if self._hosts is not None:
+            settings = self._hosts.settings_of(client.mac, getattr(client, "uuid", None))
+        return _Exchange(packet, client, subnet, server, arrived_on, now, settings or _NOTHING_SET)
 
     # --- one method per message type
 
@@ -93,12 +139,49 @@ class Responder:
         held = self._leases.lease_of(ask.mac, subnet.name)
         wishes = (self._reserved(ask), held.address if held else None, packet.requested_address)
         wanted = tuple(address for address in wishes if address and self._may_have(ask, address))
-        lease = self._leases.offer(ask.mac, subnet.pool, wanted, ask.now, subnet.offer_seconds)
-        if lease is None:
+        pending = held and self._probing.get(held.address)
+        if pending and pending[0].mac == ask.mac and ask.now < pending[1]:
+            probe = replace(pending[0], packet=packet, arrived_on=ask.arrived_on)
+            self._probing[probe.address] = (probe, pending[1])
+            return [ask.noted("dhcp.ignored", f"asked again while {probe.address} is still looked up")]
+        address = self._pick(ask, wanted)
+        if address is None:
             why = f"no free address in {subnet.name} for {ask.mac}"
             return [ask.noted("dhcp.exhausted", why)]
-        reply, notes = self._reply(ask, MessageType.OFFER, lease.address)
-        return [deliver(packet, reply, ask.arrived_on), *notes]
+        new = held is None or held.address != address or bool(pending)
+        if not (subnet.conflict_probe and new):
+            return self._offer(ask, address)
+        interface = ask.arrived_on.interface
+        probe = Probe(
+            address=address, interface=interface, mac=ask.mac, packet=packet, arrived_on=ask.arrived_on
+        )
+        self._probing[address] = (probe, ask.now + _PROBE_LOST)
+        return [probe]
+
+    def _offer(self, ask: _Exchange, address: str) -> list[Action]:
+        reply, notes = self._reply(ask, MessageType.OFFER, address)
+        return [deliver(ask.packet, reply, ask.arrived_on), *notes]
+
+    def _pick(self, ask: _Exchange, wanted: tuple[str, ...]) -> str | None:
+        """An address of the pool that this machine may have, kept for it from now on."""
+        subnet = ask.subnet
+        while True:
+            lease = self._leases.offer(ask.mac, subnet.pool, wanted, ask.now, subnet.offer_seconds)
+            if lease is None:
+                return None
+            owner = self._reserved_to_another(ask, lease.address)
+            if owner is None:
+                return lease.address
+            # The pool does not know of a host's own reservation. Promise the address to whom it belongs, so
+            # that the pool goes on to the next one, and comes back to it when the reservation may be gone.
+            self._leases.release(ask.mac, lease.address, ask.now)
+            self._leases.offer(owner, subnet.pool, (lease.address,), ask.now, _KEEP_RESERVED)
+
+    def _reserved_to_another(self, ask: _Exchange, address: str) -> str | None:
+        if self._hosts is None or address == self._reserved(ask):
+            return None
+        owner = self._hosts.reserved_to(address)
+        return None if owner == ask.mac else owner
 
     def _request(self, ask: _Exchange) -> list[Action]:
         """RFC 2131 §4.3.2: which of its states the client is in shows in 54, 50 and ciaddr (table 4)."""
@@ -177,17 +260,25 @@ class Responder:
 
     # --- judging and binding
 
+    def _reservation(self, ask: _Exchange) -> Reservation | None:
+        own = ask.settings.reservation
+        if own is not None and ask.subnet.contains(own.address):
+            return own
+        return ask.subnet.reservations.get(ask.mac)
+
     def _reserved(self, ask: _Exchange) -> str | None:
-        reservation = ask.subnet.reservations.get(ask.mac)
+        reservation = self._reservation(ask)
         return reservation.address if reservation else None
 
     def _may_have(self, ask: _Exchange, address: str) -> bool:
-        if ask.subnet.may_have(ask.mac, address):
+        reserved = self._reserved(ask)
+        if address == reserved:
+            return True
+        if address not in ask.subnet.pool or self._reserved_to_another(ask, address) is not None:
+            return False
+        if reserved is None:
             return True
         # A reservation whose address is another machine's for now must not leave this one without any.
-        reserved = self._reserved(ask)
-        if reserved is None or address not in ask.subnet.pool:
-            return False
         holder = self._leases.owner_of(reserved)
         return holder is not None and holder.mac != ask.mac and holder.active(ask.now)
 
@@ -313,12 +404,14 @@ class Responder:
     def _add_settings(self, ask: _Exchange, options: Options) -> None:
         """The subnet's options: those on the client's list (55) in its order, all when it sent none."""
         settings = ask.subnet.settings
+        if ask.settings.options:
+            settings = {**settings, **ask.settings.options}
         options[opt.SUBNET_MASK] = settings[opt.SUBNET_MASK]
         wishes = ask.packet.parameter_list
         for code in settings if wishes is None else wishes:
             if code in settings and code not in options:
                 options[code] = settings[code]
-        reservation = ask.subnet.reservations.get(ask.mac)
+        reservation = self._reservation(ask)
         if reservation is not None and reservation.host_name and (wishes is None or opt.HOST_NAME in wishes):
             options[opt.HOST_NAME] = reservation.host_name.encode("ascii", "replace")
 

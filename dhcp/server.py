@@ -18,7 +18,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from dhcp.actions import SERVER_PORT, Arrival, Noted, Send
+from dhcp.actions import SERVER_PORT, Arrival, Noted, Probe, Send
 from dhcp.leases import LeaseError, LeaseStore
 from dhcp.neighbours import Neighbours
 from dhcp.packet import BROADCAST, Packet, PacketError
@@ -173,8 +173,11 @@ class DhcpServer:
         self.counters["received"] += 1
         try:
             packet = Packet.parse(data)
-            for action in self.responder.handle(packet, self._arrival(ancillary, source), self._clock()):
-                if isinstance(action, Send):
+            actions = self.responder.handle(packet, self._arrival(ancillary, source), self._clock())
+            for action in actions:
+                if isinstance(action, Probe):  # nobody looks yet: the address counts as free
+                    actions.extend(self.responder.probed(action, False, self._clock()))
+                elif isinstance(action, Send):
                     sends.append(action)
                 else:
                     notes.append(action)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from itertools import pairwise
 from socket import inet_aton
-from typing import Literal
+from typing import Literal, Protocol
 
 from dhcp import options as opt
 
@@ -31,6 +31,30 @@ class Reservation:
 
     address: str
     host_name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientSettings:
+    """What is set for one machine, wherever it asks.
+
+    Attributes:
+        reservation: its address, in any subnet: ignored where it does not lie inside. It outranks the
+            subnet's own reservation for this hardware address.
+        options: its group's options under its own, as bytes by number; they outrank the subnet's.
+    """
+
+    reservation: Reservation | None = None
+    options: Mapping[int, bytes] = field(default_factory=dict)
+
+
+class HostSettings(Protocol):
+    """The machines somebody has set something for. Both answer at once, from memory: every datagram asks."""
+
+    def settings_of(self, mac: str, uuid: bytes | None) -> ClientSettings | None:
+        """This machine's settings; None when there are none. `mac` and `uuid` as in `PxeClient`."""
+
+    def reserved_to(self, address: str) -> str | None:
+        """The hardware address (any, if it has several) of the machine whose reservation this address is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +103,8 @@ class SubnetConfig:
             ROM's (short: 200 machines pass three stages each); how long an offer is kept; quarantine of an
             address that somebody else was found to use.
         options: further options by number, as bytes; sent when asked for, or when no list (55) was sent.
+        conflict_probe: whether a new address is looked up on the link before it is offered (RFC 2131 §2.2).
+        bootp: whether requests without a DHCP message type get an answer: reserved addresses only.
         proxy_style: `binl` sends UEFI clients to port 4011, `direct` puts all into the offer (mode proxy).
 
     Raises:
@@ -102,6 +128,8 @@ class SubnetConfig:
     pxe_lease_seconds: int = 120
     offer_seconds: int = 30
     decline_seconds: int = 600
+    conflict_probe: bool = True
+    bootp: Literal["ignore", "answer"] = "ignore"
     proxy_style: Literal["binl", "direct"] = "binl"
     pool: Pool = field(init=False, compare=False, repr=False)
     settings: Mapping[int, bytes] = field(init=False, compare=False, repr=False)

@@ -47,6 +47,7 @@ def subnet(**changes: Any) -> SubnetConfig:
         "routers": (SERVER,),
         "dns": (SERVER,),
         "domain": "example.org",
+        "conflict_probe": False,
     }
     return SubnetConfig(**{**given, **changes})
 
