@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import re
 import struct
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from dhcp import options as opt
 from dhcp.packet import Packet, PacketError
-from pxeboot.lab.errors import LabError
 from pxeboot.lab.sniff import DHCP_TYPES, Sniffer
 
 DHCP_PORTS = {67, 68, 4011}
@@ -128,7 +125,7 @@ def _http(at: float, payload: bytes, mac: str, source: Ends, target: Ends, to: s
 
 
 class Dialogue(Sniffer):
-    """Listens until closed; ``heard`` grows. ``wait(…)`` looks for a message, also one that came already."""
+    """Listens until closed; ``heard`` grows. Into ``pcap`` goes what was heard, not the data between."""
 
     def __init__(self, namespace: str, interface: str = "br0", pcap: Path | None = None) -> None:
         self.heard: list[Said] = []
@@ -136,37 +133,19 @@ class Dialogue(Sniffer):
 
     def note(self, frame: bytes, at: float) -> None:
         """Keep the message in a frame."""
-        super().note(frame, at)
         if said := read(frame, at):
             self.heard.append(said)
+            super().note(frame, at)
 
-    def of(self, mac: str, kind: str = "", since: float = 0.0) -> list[Said]:
-        """All that a machine said and was told, in order; ``since``: time.monotonic()."""
+    def of(self, mac: str) -> list[Said]:
+        """All that a machine said and was told, in order."""
         return [
             said
             for said in list(self.heard)
-            if said.at >= since
-            and (not kind or said.kind == kind)
-            and (mac in (said.mac, said.to) or said.detail.get("client") == mac)
+            if mac in (said.mac, said.to) or said.detail.get("client") == mac
         ]
 
-    def wait(
-        self, mac: str, test: Callable[[Said], bool], what: str, timeout: float, since: float = 0.0
-    ) -> Said:
-        """The first message of or to a machine for which ``test`` holds. LabError after ``timeout`` seconds,
-        with what was heard of the machine instead."""
-        deadline = time.monotonic() + timeout
-        while True:
-            for said in self.of(mac, since=since):
-                if test(said):
-                    return said
-            if time.monotonic() > deadline:
-                raise LabError(
-                    f"{mac}: no {what} within {timeout:.0f} s; heard:\n{self.text(mac, since=since)}"
-                )
-            time.sleep(0.05)
-
-    def text(self, mac: str, since: float = 0.0) -> str:
-        """What was heard of a machine, a line each, with seconds since the first."""
-        heard = self.of(mac, since=since)
+    def text(self, mac: str) -> str:
+        """The same, a line each, with seconds since the first."""
+        heard = self.of(mac)
         return "\n".join(f"{said.at - heard[0].at:6.2f}  {said}" for said in heard)

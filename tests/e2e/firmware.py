@@ -16,8 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from pxeboot.lab import disks
 from pxeboot.lab.dialogue import Dialogue, Said
 from pxeboot.lab.errors import LabError
@@ -253,9 +251,3 @@ def network(
         yield made
     for disk in directory.glob("*.raw"):
         disk.unlink()
-
-
-def needs(program: str, package: str) -> None:
-    """Skip when a peer is not installed."""
-    if shutil.which(program, path="/usr/sbin:/usr/bin:/sbin:/bin") is None:
-        pytest.skip(f"{program} is not installed (Debian package {package})")
