@@ -96,8 +96,9 @@ class Packet:
         """Read a datagram's payload.
 
         Raises:
-            PacketError: shorter than header and cookie, no magic cookie (plain BOOTP), `hlen` above 16, an
-                option that runs past its field or has an impossible length. Nothing else, whatever the bytes.
+            PacketError: shorter than header and cookie, no magic cookie although it is no BOOTP request of
+                300 bytes, `hlen` above 16, an option that runs past its field or has an impossible length.
+                Nothing else, whatever the bytes.
         """
         if len(data) < _HEADER.size:
             raise PacketError(f"{len(data)} bytes are too few for a DHCP message")
@@ -119,13 +120,15 @@ class Packet:
             file,
             cookie,
         ) = fields
-        if cookie != _COOKIE:
-            raise PacketError("no magic cookie: BOOTP without options, or not BOOTP at all")
+        plain_bootp = cookie != _COOKIE
+        if plain_bootp and (op != 1 or len(data) < _BOOTP_SIZE):
+            raise PacketError("no magic cookie, and no BOOTP request of 300 bytes")
         if op not in (1, 2):
             raise PacketError(f"op is {op}, neither BOOTREQUEST nor BOOTREPLY")
         if hlen > 16:
             raise PacketError(f"a hardware address of {hlen} bytes does not fit in chaddr")
-        options = opt.parse(data, start=_HEADER.size)
+        # RFC 951's vendor area has no form of its own: what we do not know has no options.
+        options = {} if plain_bootp else opt.parse(data, start=_HEADER.size)
         overload = options.get(opt.OVERLOAD, b"\0")[0] if options.get(opt.OVERLOAD) else 0
         if overload & 1:  # RFC 2131 §4.1: first options, then file, then sname
             options = opt.parse(file, options)
