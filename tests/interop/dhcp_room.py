@@ -17,7 +17,7 @@ from tests.dhcp.room import ROOT, Room, Served
 
 # udhcpc and dhclient call it with what they learnt: it writes that down, sets address and default route.
 SCRIPT = """#!/bin/sh
-env | grep -E '^(reason|new_|ip=|router=|dns=|domain=|lease=|siaddr=|boot_file=|serverid=)' | sort >> {out}
+env | grep -E '^(reason|new_|ip=|router=|dns=|domain=|lease=|siaddr=|boot_?file=|serverid=)' | sort >> {out}
 addr=${{new_ip_address:-$ip}}
 gw=${{new_routers:-$router}}
 case "$reason$1" in
