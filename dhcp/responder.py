@@ -93,9 +93,11 @@ class Responder:
         ask = self._judge(latest.packet, latest.arrived_on, now)
         if isinstance(ask, list):  # the configuration changed meanwhile
             return ask
-        held = self._leases.lease_of(ask.mac, ask.subnet.name)
-        if held is None or held.address != probe.address or held.state != "offered":
+        held = self._leases.owner_of(probe.address)
+        here = [subnet for subnet in (ask.subnet, *ask.shared) if subnet.contains(probe.address)]
+        if held is None or held.mac != ask.mac or held.state != "offered" or not here:
             return self._discover(ask)  # overtaken by another message of the same machine
+        ask = replace(ask, subnet=here[0])  # the first one may have been full
         if not in_use:
             return self._offer(ask, probe.address)
         self._leases.decline(ask.mac, probe.address, now, ask.subnet.decline_seconds)

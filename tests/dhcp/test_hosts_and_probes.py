@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,19 @@ def test_a_machine_that_took_another_way_meanwhile_keeps_what_it_got(leases: Sql
     assert sent(responder.probed(asked, True, NOW + 0.3)).packet.yiaddr == asked.address
 
 
+def test_a_probe_in_the_second_subnet_of_a_wire_counts_there(leases: SqliteLeases) -> None:
+    full = subnet(ranges=(), conflict_probe=True)
+    second = subnet(
+        network=IPv4Network("10.21.0.0/24"), ranges=(("10.21.0.10", "10.21.0.20"),), conflict_probe=True
+    )
+    responder = Responder([full, second], leases, Shelf())
+    asked = probe(responder.handle(plain(), LINK, NOW))
+    assert asked.address == "10.21.0.10"
+    next_one = probe(responder.probed(asked, True, NOW + 0.2))
+    assert next_one.address == "10.21.0.11"
+    assert sent(responder.probed(next_one, False, NOW + 0.4)).packet.yiaddr == "10.21.0.11"
+
+
 # --- what is set for one machine
 
 
@@ -130,6 +144,23 @@ def test_an_address_that_a_host_reserves_is_not_given_to_others(leases: SqliteLe
     wish.options[opt.REQUESTED_ADDRESS] = opt.addresses(["10.20.0.10"])
     assert sent(responder.handle(wish, LINK, NOW)).packet.yiaddr == "10.20.0.11"
     assert sent(responder.handle(plain(), LINK, NOW + 1)).packet.yiaddr == "10.20.0.10"
+
+
+def test_a_pool_full_of_reservations_gives_what_is_left(leases: SqliteLeases) -> None:
+    """Also when the machines they belong to have leases elsewhere, and more than once."""
+    owners = {f"52:54:00:cc:00:{last:02x}": f"10.20.0.{last}" for last in range(10, 50)}
+    before = Responder([subnet(ranges=(("10.20.0.100", "10.20.0.200"),))], leases, Shelf())
+    for mac in owners:
+        offer = sent(before.handle(plain(mac), LINK, NOW)).packet
+        sent(before.handle(request(plain(mac), offer), LINK, NOW))
+    hosts = Hosts()
+    hosts.by_mac = {mac: ClientSettings(reservation=Reservation(address)) for mac, address in owners.items()}
+    responder = Responder([subnet()], leases, Shelf(), hosts)
+    assert sent(responder.handle(plain(), LINK, NOW + 1)).packet.yiaddr == "10.20.0.50"
+    refused = responder.handle(plain(OTHER), LINK, NOW + 2)
+    assert noted(refused).kind == "dhcp.exhausted"
+    for mac, address in owners.items():
+        assert sent(responder.handle(plain(mac), LINK, NOW + 3)).packet.yiaddr == address
 
 
 def test_a_hosts_options_outrank_the_subnets(leases: SqliteLeases) -> None:
