@@ -193,10 +193,12 @@ class Responder:
         """RFC 2131 §4.3.2: which of its states the client is in shows in 54, 50 and ciaddr (table 4)."""
         packet = ask.packet
         chosen, wanted = packet.server_identifier, packet.requested_address
-        if BOOT_ITEM in opt.suboptions(packet.options.get(opt.VENDOR_SPECIFIC, b"")):
+        vendor = packet.options.get(opt.VENDOR_SPECIFIC)
+        if vendor is not None and BOOT_ITEM in opt.suboptions(vendor):
             # PXE 2.1 §2.4: it looks for a boot server by broadcast, as another server's menu told it to.
             return [ignored(packet, "a search for a boot server (43.71), no request for an address")]
-        if chosen is not None and packet.ciaddr == ANY:
+        # RENEWING and REBINDING name no server; who does, and means another, is not talking to us.
+        if chosen is not None and (packet.ciaddr == ANY or not self._ours(ask, chosen)):
             return self._selecting(ask, chosen, wanted)
         if packet.ciaddr != ANY:  # RENEWING by unicast, REBINDING by broadcast: judged alike
             return self._confirm(ask, packet.ciaddr, "renewed")

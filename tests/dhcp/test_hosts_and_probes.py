@@ -16,7 +16,20 @@ from dhcp.leases import SqliteLeases
 from dhcp.packet import MessageType
 from dhcp.responder import Responder
 from dhcp.subnets import ClientSettings, Reservation
-from tests.dhcp.conversation import LINK, MAC, NOW, Shelf, noted, plain, pxe, request, sent, silent, subnet
+from tests.dhcp.conversation import (
+    LINK,
+    MAC,
+    NOW,
+    SERVER,
+    Shelf,
+    noted,
+    plain,
+    pxe,
+    request,
+    sent,
+    silent,
+    subnet,
+)
 
 OTHER = "52:54:00:aa:bb:02"
 
@@ -128,7 +141,7 @@ def test_a_probe_in_the_second_subnet_of_a_wire_counts_there(leases: SqliteLease
 
 
 def test_a_hosts_own_reservation_wins_where_it_lies_inside(leases: SqliteLeases) -> None:
-    own = {"10.20.0.30": "10.20.0.30", "10.99.0.1": "10.20.0.200"}
+    own = {"10.20.0.30": "10.20.0.30", "10.99.0.1": "10.20.0.200", SERVER: "10.20.0.200"}
     for address, given in own.items():
         hosts = Hosts(**{MAC.replace(":", "_"): ClientSettings(reservation=Reservation(address, "b204-01"))})
         responder = Responder(

@@ -272,6 +272,13 @@ def test_renewing_past_the_relay_finds_the_clients_subnet(make: Make) -> None:
     assert (nak.packet.message_type, nak.to) == (MessageType.NAK, BROADCAST)
 
 
+def test_a_renewal_that_names_another_server_is_not_for_us(make: Make, leases: SqliteLeases) -> None:
+    renew = replace(plain(kind=MessageType.REQUEST), ciaddr="10.20.0.30")
+    renew.options[opt.SERVER_IDENTIFIER] = opt.addresses(["10.20.0.77"])
+    assert silent(make().handle(renew, LINK, NOW))
+    assert leases.all() == []
+
+
 def test_rebinding_after_somebody_else_got_the_address_is_refused(make: Make) -> None:
     responder = make(ranges=(("10.20.0.10", "10.20.0.10"),))
     dora(responder, plain())
