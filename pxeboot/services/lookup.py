@@ -6,18 +6,21 @@ import base64
 import difflib
 import json
 import re
-from collections.abc import Iterable
+import uuid as uuidlib
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlmodel import Session, col, select
 
-from pxeboot.db.models import Group, Host, HostMac, Image
+from pxeboot.db.models import BootEntry, Group, Host, HostMac, Image
 from pxeboot.errors import Invalid, NotFound
 
 # RFC 1123 §2.1: a host name's label, because the name becomes the host name of the deployed system.
 HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 GROUP_NAME = re.compile(r"[^\W_][\w .-]{0,62}")
 IMAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+# An item's name in iPXE and GRUB scripts and a part of a URL.
+ENTRY_NAME = re.compile(r"[a-z]([a-z0-9-]{0,29}[a-z0-9])?")
 TEMPLATE = re.compile(r"[A-Za-z0-9-]*#{1,6}[A-Za-z0-9-]*")
 _UUID = re.compile(r"[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}")
 
@@ -55,8 +58,29 @@ def normal_uuid(text: str) -> str:
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
+def uuid_readings(text: str) -> tuple[str, ...]:
+    """An SMBIOS UUID as it may have been written down, the spelling given first; () for none.
+
+    SMBIOS 2.6 and later store the first three fields little-endian. Who does not know that (old iPXE, firmware
+    that copies the 16 bytes, Linux tools told the wrong version) reads them the other way round.
+    """
+    given = normal_uuid(text)
+    if not given:
+        return ()
+    other = str(uuidlib.UUID(bytes_le=uuidlib.UUID(given).bytes))
+    return tuple(dict.fromkeys((given, other)))
+
+
+def by_uuid(session: Session, text: str) -> Sequence[Host]:
+    """The hosts with this SMBIOS UUID in either reading, at most four (boards of one batch may share one)."""
+    readings = uuid_readings(text)
+    if not readings:
+        return []
+    return session.exec(select(Host).where(col(Host.uuid).in_(readings)).order_by(Host.name).limit(4)).all()
+
+
 def checked_name(text: str, kind: str) -> str:
-    """A name that fits `kind` (host, group, image, user). Invalid with the rule otherwise."""
+    """A name that fits `kind` (host, group, image, user, boot entry). Invalid with the rule otherwise."""
     name = text.strip()
     pattern, rule = {
         "host": (HOST_NAME, "letters, digits and inner hyphens, at most 63 (it becomes the host name)"),
@@ -71,6 +95,10 @@ def checked_name(text: str, kind: str) -> str:
         "user": (
             IMAGE_NAME,
             "letters, digits, '.', '_' and '-', at most 63, starting with a letter or digit",
+        ),
+        "boot entry": (
+            ENTRY_NAME,
+            "small letters, digits and inner hyphens, at most 31, starting with a letter",
         ),
     }[kind]
     if not pattern.fullmatch(name):
@@ -109,8 +137,11 @@ def host(session: Session, key: str | int) -> Host:
         found = session.exec(select(Host).join(HostMac).where(HostMac.mac == mac)).first()
     if found is None and text.isdigit() and len(text) < 18:
         found = session.get(Host, int(text))
-    if found is None and (uuid := normal_uuid(text)):
-        found = session.exec(select(Host).where(Host.uuid == uuid)).first()
+    if found is None and (same := by_uuid(session, text)):
+        if len(same) > 1:
+            names = ", ".join(row.name for row in same)
+            raise NotFound("host", text, f"Several hosts share this UUID: {names}; use a name.")
+        found = same[0]
     if found is None:
         raise NotFound("host", text, nearest(text, session.exec(select(Host.name)).all()))
     return found
@@ -135,6 +166,17 @@ def image(session: Session, key: str | int) -> Image:
         found = session.get(Image, int(text))
     if found is None:
         raise NotFound("image", text, nearest(text, session.exec(select(Image.name)).all()))
+    return found
+
+
+def entry(session: Session, key: str | int) -> BootEntry:
+    """The boot entry of a name or id. NotFound(boot entry)."""
+    text = str(key).strip()
+    found = session.exec(select(BootEntry).where(BootEntry.name == text)).first()
+    if found is None and text.isdigit() and len(text) < 18:
+        found = session.get(BootEntry, int(text))
+    if found is None:
+        raise NotFound("boot entry", text, nearest(text, session.exec(select(BootEntry.name)).all()))
     return found
 
 

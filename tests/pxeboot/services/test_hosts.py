@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from pxeboot.errors import Conflict, Invalid, NotFound, Unauthorized
-from pxeboot.services import groups, hosts, lookup, tokens
+from pxeboot.services import groups, hosts, lookup, names, tokens
 from pxeboot.services.views import HostView
 from tests.plane import NOW, Plane, ip, mac
 
@@ -85,14 +85,14 @@ def test_next_name_fills_gaps_and_grows(plane: Plane) -> None:
     with plane.write() as session:
         for number in (1, 3):
             hosts.create_host(session, name=f"x{number}", macs=[mac(number)])
-        assert hosts.next_name(session, "x#") == "x2"
+        assert names.next_name(session, "x#") == "x2"
         hosts.create_host(session, name="X2", macs=[mac(2)])  # names are compared without case
-        assert hosts.next_name(session, "x#") == "x4"
+        assert names.next_name(session, "x#") == "x4"
         for number in range(4, 10):
             hosts.create_host(session, name=f"x{number}", macs=[mac(number)])
-        assert hosts.next_name(session, "x#") == "x10"
+        assert names.next_name(session, "x#") == "x10"
         with pytest.raises(Invalid):
-            hosts.next_name(session, "nothing")
+            names.next_name(session, "nothing")
 
 
 def test_a_host_is_found_by_whatever_people_have_at_hand(plane: Plane) -> None:
