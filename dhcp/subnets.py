@@ -10,11 +10,26 @@ from dataclasses import dataclass, field
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from itertools import pairwise
 from socket import inet_aton
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from dhcp import options as opt
+from dhcp.catalog import refusal
 
 Mode = Literal["full", "proxy", "off"]
+
+
+# Options that say what to boot. A site's own are for plain clients (phones, thin clients of another server):
+# in a PXE client's reply they would contradict, or replace, the boot file that was decided on.
+BOOT_OPTIONS: Final = frozenset(
+    {opt.VENDOR_SPECIFIC, opt.VENDOR_CLASS, opt.TFTP_SERVER_NAME, opt.BOOT_FILE_NAME}
+)
+
+
+def without_boot(options: Mapping[int, bytes]) -> Mapping[int, bytes]:
+    """The same options without those that say what to boot; the very same when there are none."""
+    if BOOT_OPTIONS.isdisjoint(options):
+        return options
+    return {code: value for code, value in options.items() if code not in BOOT_OPTIONS}
 
 
 class SubnetError(ValueError):
@@ -106,6 +121,8 @@ class SubnetConfig:
         conflict_probe: whether a new address is looked up on the link before it is offered (RFC 2131 §2.2).
         bootp: whether requests without a DHCP message type get an answer: reserved addresses only.
         proxy_style: `binl` sends UEFI clients to port 4011, `direct` puts all into the offer (mode proxy).
+        pool, settings: what the above comes to: the addresses to give, and every option of the subnet by
+            number. pxe_settings: those that a boot ROM gets, which takes its boot file from nobody but us.
 
     Raises:
         SubnetError: on construction, for the first contradiction found.
@@ -133,6 +150,7 @@ class SubnetConfig:
     proxy_style: Literal["binl", "direct"] = "binl"
     pool: Pool = field(init=False, compare=False, repr=False)
     settings: Mapping[int, bytes] = field(init=False, compare=False, repr=False)
+    pxe_settings: Mapping[int, bytes] = field(init=False, compare=False, repr=False)
     _network: int = field(init=False, compare=False, repr=False)
     _mask: int = field(init=False, compare=False, repr=False)
 
@@ -158,15 +176,14 @@ class SubnetConfig:
             if getattr(self, key) < 1:
                 raise SubnetError(key, getattr(self, key), "must be at least 1 second")
         for code in self.options:
-            if not 0 < code < 255 or code in _OURS:
-                raise SubnetError(
-                    "options", code, "is not an option a subnet may set (it is the protocol's own)"
-                )
+            if reason := refusal(code):
+                raise SubnetError("options", code, f"cannot be set: {reason}")
         never = {*self.exclusions, *taken, *self.routers, *([self.server] if self.server else [])}
         never |= {str(self.network.network_address), str(self.network.broadcast_address)}
         excluded = frozenset(int(self._address("exclusions", address)) for address in never)
         object.__setattr__(self, "pool", Pool(str(self.network), ranges, excluded))
         object.__setattr__(self, "settings", self._settings())
+        object.__setattr__(self, "pxe_settings", without_boot(self.settings))
 
     @property
     def name(self) -> str:
@@ -218,20 +235,3 @@ class SubnetConfig:
             return IPv4Address(address)
         except AddressValueError as error:
             raise SubnetError(key, address, "must be an IPv4 address such as 10.20.0.10") from error
-
-
-# What the responder decides itself; a site's options must not fight it.
-_OURS = frozenset(
-    {
-        opt.REQUESTED_ADDRESS,
-        opt.LEASE_TIME,
-        opt.OVERLOAD,
-        opt.MESSAGE_TYPE,
-        opt.SERVER_IDENTIFIER,
-        opt.PARAMETER_LIST,
-        opt.MAX_MESSAGE_SIZE,
-        opt.CLIENT_IDENTIFIER,
-        opt.RELAY_AGENT_INFORMATION,
-        opt.CLIENT_UUID,
-    }
-)

@@ -247,7 +247,7 @@ async def _boot_services(
     from dhcp.leases import LeaseError, SqliteLeases
     from dhcp.neighbours import ArpTable
     from dhcp.responder import Responder
-    from dhcp.server import DhcpServer
+    from dhcp.server import DhcpServer, Listener
     from pxeboot.adapters import boot, boottree
     from tftp.server import Server as TftpServer
 
@@ -269,7 +269,7 @@ async def _boot_services(
         choice = boot.Choice(settings, services.base_url_at, known, services.journal, folder.names)
         responder = Responder([subnet], leases, choice)
         server = DhcpServer(
-            facts.name, responder, leases, neighbours, boot.dhcp_notes(services.journal, seen)
+            [Listener(facts.name)], responder, leases, neighbours, boot.dhcp_notes(services.journal, seen)
         )
         try:
             await server.start()

@@ -17,6 +17,10 @@ SERVER = "10.20.0.1"
 MAC = "52:54:00:aa:bb:01"
 UUID = bytes.fromhex("00112233445566778899aabbccddeeff")
 LINK = Arrival(interface="eth0", address=SERVER)
+# A client that got 10.20.0.77 from another server, and asks as EDK2 does: from 4011 to 4011.
+AT_4011 = Arrival(
+    interface="eth0", address=SERVER, destination=SERVER, source="10.20.0.77", source_port=4011, port=4011
+)
 NOW = 1_800_000_000.0
 
 
@@ -33,7 +37,12 @@ class Shelf:
         if client.ipxe:
             script = f"http://{self.server}/boot/ipxe?mac={client.mac}"
             return BootFile(self.server, script, "iPXE takes its script by HTTP")
-        files = {"bios": "undionly.kpxe", "x64-uefi": "shimx64.efi"}
+        files = {
+            "bios": "undionly.kpxe",
+            "x64-uefi": "shimx64.efi",
+            "x86-uefi": "bootia32.efi",
+            "arm64-uefi": "shimaa64.efi",
+        }
         file = files.get(client.architecture.name)
         return BootFile(self.server, file, f"first loader for {client.architecture.name}") if file else None
 
@@ -104,6 +113,13 @@ def ipxe(mac: str = MAC, arch: int = 0) -> Packet:
     packet.options[opt.IPXE_ENCAPSULATED] = bytes.fromhex("b105018086100e130101140101180101210101")
     packet.options[opt.CLIENT_IDENTIFIER] = b"\x01" + packet.chaddr
     return packet
+
+
+def boot_request(discover: Packet, address: str = "10.20.0.77", **options: bytes) -> Packet:
+    """What a PXE client sends to port 4011: ciaddr filled, no broadcast bit; `o43=b"..."` adds option 43."""
+    more = {int(name[1:]): value for name, value in options.items()}
+    kind = {opt.MESSAGE_TYPE: bytes((MessageType.REQUEST,))}
+    return replace(discover, ciaddr=address, flags=0, options={**discover.options, **kind, **more})
 
 
 def request(discover: Packet, offer: Packet) -> Packet:

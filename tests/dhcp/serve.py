@@ -18,7 +18,7 @@ from dhcp.actions import Noted
 from dhcp.leases import SqliteLeases
 from dhcp.neighbours import ArpTable
 from dhcp.responder import Responder
-from dhcp.server import DhcpServer
+from dhcp.server import DhcpServer, Listener
 from dhcp.subnets import SubnetConfig
 from tests.dhcp.conversation import Shelf
 
@@ -43,11 +43,12 @@ async def serve(
         dns=(router,),
         domain="lab.example",
         lease_seconds=int(seconds),
+        conflict_probe=False,
     )
     leases = SqliteLeases(Path(path))
     quiet = "--quiet" in sys.argv
     server = DhcpServer(
-        interface,
+        [Listener(interface)],
         Responder([subnet], leases, Shelf(router)),
         leases,
         ArpTable(),

@@ -17,7 +17,7 @@ from dhcp.actions import Arrival, Noted, Send
 from dhcp.leases import Lease, LeaseError, SqliteLeases
 from dhcp.packet import MessageType, Packet
 from dhcp.responder import Responder
-from dhcp.server import DhcpServer
+from dhcp.server import DhcpServer, Listener
 from tests.dhcp.conversation import NOW, Shelf, message, plain, subnet
 from tests.dhcp.room import room, run, served
 
@@ -58,7 +58,8 @@ def on_loopback(tmp_path: Path) -> tuple[DhcpServer, SqliteLeases, list[Noted]]:
     leases = SqliteLeases(tmp_path / "leases.sqlite")
     notes: list[Noted] = []
     responder = ToUs([subnet(interface="lo")], leases, Shelf())
-    server = DhcpServer("lo", responder, leases, NoNeighbours(), notes.append, clock=lambda: NOW, port=PORT)
+    listeners = [Listener("lo", PORT)]
+    server = DhcpServer(listeners, responder, leases, NoNeighbours(), notes.append, clock=lambda: NOW)
     return server, leases, notes
 
 
@@ -176,12 +177,15 @@ async def test_a_slow_disk_gathers_and_a_stop_still_answers(
 
 @pytest.mark.usefixtures("may_bind_to_device")
 async def test_a_missing_interface_is_an_error_at_start(tmp_path: Path) -> None:
-    server, leases, _ = on_loopback(tmp_path)
+    _, leases, notes = on_loopback(tmp_path)
+    responder = ToUs([subnet(interface="lo")], leases, Shelf())
+    listeners = [Listener("lo", PORT), Listener("no-such-link")]
+    server = DhcpServer(listeners, responder, leases, NoNeighbours(), notes.append)
     try:
-        server.interface = "no-such-link"
-        with pytest.raises(OSError, match="No such device"):
+        with pytest.raises(OSError, match=r"No such device \(no-such-link port 67\)"):
             await server.start()
         await server.stop()
+        assert server.missing == ()
     finally:
         leases.close()
 
