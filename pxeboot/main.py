@@ -248,7 +248,7 @@ async def _boot_services(
     from dhcp.neighbours import ArpTable
     from dhcp.responder import Responder
     from dhcp.server import DhcpServer, Listener
-    from pxeboot.adapters import boot
+    from pxeboot.adapters import boot, boottree
     from tftp.server import Server as TftpServer
 
     settings = services.settings
@@ -281,7 +281,7 @@ async def _boot_services(
         stack.push_async_callback(server.stop)
     if settings.tftp.enabled:
         tftp = TftpServer(
-            boot.tftp_files(settings, services.base_url_at),
+            boottree.tftp_files(settings, services.base_url_at),
             facts.address,
             settings.tftp.port,
             on_event=boot.tftp_notes(services.journal, services.leases.mac_of),

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 
 from sqlmodel import Session
 
+from pxeboot.adapters.boottree import FileNotes
 from pxeboot.adapters.multicast import SessionManager
 from pxeboot.adapters.network import LeaseView
 from pxeboot.adapters.store import StoreGateway
@@ -37,6 +38,7 @@ class Services:
     leases: LeaseView
     base_url: str = "http://127.0.0.1"
     base_urls: dict[str, str] = field(default_factory=dict)  # by address of ours, where we have several
+    file_notes: FileNotes = field(default_factory=FileNotes)  # which boot file was noted for whom
 
     def base_url_at(self, local: str) -> str:
         """Our URL as a machine reaches it that talks to `local`, an address of ours ("" = the usual one)."""
