@@ -21,6 +21,7 @@ from dhcp.subnets import Pool
 
 __all__ = ["Lease", "LeaseError", "LeaseStore", "LeaseTaken", "SqliteLeases", "State"]
 
+
 class LeaseTaken(LeaseError):
     """Somebody else holds the address: a caller's mistake, refused before any harm."""
 
