@@ -32,7 +32,9 @@ class ForeignDhcp:
 
     It gives the addresses ``first`` to ``last`` (dotted quads of the room's subnet) for ten minutes, from
     its own
-    ``address``. Its log is ``room.directory/dhcp.log``, with every message it got and sent.
+    ``address``. With ``ping`` dnsmasq first looks for three seconds whether a new address is in use, one
+    address at a time, as it does by default: its offer then comes long after a proxy's. Its log is
+    ``room.directory/dhcp.log``, with every message it got and sent.
     """
 
     def __init__(
@@ -43,8 +45,9 @@ class ForeignDhcp:
         address: str = "",
         first: str = "",
         last: str = "",
+        ping: bool = True,
     ) -> None:
-        self.room, self.product = room, product
+        self.room, self.product, self._ping = room, product, ping
         self.address = address or str(room.subnet[3])
         self.first, self.last = first or str(room.subnet[50]), last or str(room.subnet[90])
         self.namespace = room.port("dhcp", address=self.address)
@@ -108,6 +111,7 @@ class ForeignDhcp:
         ]
         out += ["--interface=eth0", "--bind-interfaces", "--dhcp-authoritative"]
         out += [f"--dhcp-leasefile={self.room.runtime / 'dnsmasq.leases'}"]
+        out += [] if self._ping else ["--no-ping"]
         return [*out, f"--dhcp-range={self.first},{self.last},{mask},{LEASE_SECONDS}"]
 
     def _kea(self) -> list[str]:

@@ -226,16 +226,17 @@ def network(
     cells: list[Cell],
     *,
     beside: Product | None = None,
+    ping: bool = True,
     dhcp: dict[str, Value] | None = None,
 ) -> Iterator[Network]:
-    """A network with our daemon (``dhcp``: its settings there), a foreign DHCP server (``beside``), and these
-    machines, booting."""
+    """A network with our daemon (``dhcp``: its settings there), a foreign DHCP server (``beside``, ``ping``:
+    see there), and these machines, booting."""
     shutil.rmtree(directory, ignore_errors=True)
     with ExitStack() as stack:
         room = stack.enter_context(Room(directory))
         foreign = None
         if beside is not None:
-            foreign = ForeignDhcp(room, beside)
+            foreign = ForeignDhcp(room, beside, ping=ping)
             foreign.start()
         settings: dict[str, dict[str, Value]] = {
             "boot": {"menu_seconds": 300},
