@@ -234,10 +234,6 @@ def network(
     shutil.rmtree(directory, ignore_errors=True)
     with ExitStack() as stack:
         room = stack.enter_context(Room(directory))
-        foreign = None
-        if beside is not None:
-            foreign = ForeignDhcp(room, beside, ping=ping)
-            foreign.start()
         settings: dict[str, dict[str, Value]] = {
             "boot": {"menu_seconds": 300},
             "registration": {"then": "poweroff"},
@@ -246,6 +242,13 @@ def network(
             settings["dhcp"] = dhcp
         server = Server(room, boot_files, settings)
         server.start()
+        foreign = None
+        if beside is not None:
+            # In mode off we tell an administrator what to put into the other server.
+            told = dhcp is not None and dhcp["mode"] == "off"
+            fragment = server.command("dhcp", "snippet", beside).decode() if told else ""
+            foreign = ForeignDhcp(room, beside, ping=ping, fragment=fragment)
+            foreign.start()
         made = Network(room, server, foreign)
         stack.callback(made.close)
         made.boot(cells)

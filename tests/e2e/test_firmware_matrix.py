@@ -327,3 +327,52 @@ def test_secure_boot_beside_kea(kea: Network) -> None:
 
 def test_bios_beside_kea(kea: Network) -> None:
     boots_by_script(kea.outcome("kea-bios"), "0000", "pcbios")
+
+
+# --- somebody else's DHCP server names our files: mode off -------------------------------------------------
+
+OFF = [
+    Cell("secure", "uefi-secureboot"),
+    Cell("bios", "bios"),
+    Cell("secure-http", "uefi-secureboot", network_boot="http"),
+]
+
+
+@pytest.fixture(scope="module", params=["dnsmasq", "kea"])
+def off(request: pytest.FixtureRequest, var: Path, boot_files: Path) -> Iterator[Network]:
+    """Its configuration has what `pxeboot dhcp snippet` printed."""
+    with network(
+        var / "matrix" / f"off-{request.param}",
+        boot_files,
+        OFF,
+        beside=request.param,
+        ping=False,
+        dhcp={"mode": "off"},
+    ) as made:
+        yield made
+
+
+def sent_to_us(outcome: Outcome, architecture: str, boot_file: str) -> Talk:
+    """Address and boot file come from the other server, the file from us, and we say nothing by DHCP."""
+    talk = outcome.talk()
+    talk.next("dhcp DISCOVER", port=67, _93=architecture)
+    talk.next("dhcp OFFER", by=THEM, name=boot_file)
+    talk.next("dhcp ACK", by=THEM, name=boot_file)
+    assert not [said for said in outcome.heard if said.kind == "dhcp" and said.source[0] == US]
+    assert outcome.says("boot", outcome.mac, "a menu offers to register it")
+    return talk
+
+
+def test_off_secure_boot(off: Network) -> None:
+    loads_shim_and_grub_by_tftp(sent_to_us(off.outcome("secure"), "0007", "shimx64.efi"))
+
+
+def test_off_bios(off: Network) -> None:
+    # The other server cannot put the machine's own identity into the URL: iPXE does.
+    url = rf"http://{US}/boot/ipxe\?mac=\$\{{net0/mac\}}&uuid=\$\{{uuid\}}&platform=\$\{{platform\}}"
+    runs_its_script(sent_to_us(off.outcome("bios"), "0000", url), "pcbios")
+
+
+def test_off_secure_http_boot(off: Network) -> None:
+    outcome = off.outcome("secure-http")
+    loads_everything_by_http(outcome, sent_to_us(outcome, "0010", SHIM_URL))
