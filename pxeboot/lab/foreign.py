@@ -30,7 +30,8 @@ LEASE_SECONDS = 600
 class ForeignDhcp:
     """A DHCP server that is not ours. It starts with ``start()`` and stops with the room.
 
-    It sits at the room's third address and gives the addresses 50 to 90 for ten minutes.
+    It sits at the room's third address, or ``here``: on our server's own machine, where it has port 67. It
+    gives the addresses 50 to 90 for ten minutes.
 
     ``ping``: dnsmasq first looks for three seconds whether a new address is in use, one address at a time, as
     it does by default; its offer then comes long after a proxy's. ``fragment`` is added to its configuration,
@@ -39,12 +40,18 @@ class ForeignDhcp:
     """
 
     def __init__(
-        self, room: Room, product: Product = "dnsmasq", *, ping: bool = True, fragment: str = ""
+        self,
+        room: Room,
+        product: Product = "dnsmasq",
+        *,
+        here: bool = False,
+        ping: bool = True,
+        fragment: str = "",
     ) -> None:
         self.room, self.product, self._ping, self._fragment = room, product, ping, fragment
-        self.address = str(room.subnet[3])
+        self.address = room.server_address if here else str(room.subnet[3])
         self.first, self.last = str(room.subnet[50]), str(room.subnet[90])
-        self.namespace = room.port("dhcp", address=self.address)
+        self.namespace = room.server if here else room.port("dhcp", address=self.address)
         self.log_path = room.directory / "dhcp.log"
         self._process: subprocess.Popen[bytes] | None = None
         room.on_close(self.stop)
