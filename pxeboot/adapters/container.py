@@ -8,15 +8,16 @@ For the API and the pages: `services.read()`, `services.write()`, `services.sett
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlmodel import Session
 
+from pxeboot.adapters.leaseview import LeaseView
 from pxeboot.adapters.multicast import SessionManager
-from pxeboot.adapters.network import LeaseView
 from pxeboot.adapters.store import StoreGateway
 from pxeboot.db.engine import Database
 from pxeboot.events import Journal
@@ -27,7 +28,10 @@ from pxeboot.settings import Settings
 
 @dataclass
 class Services:
-    """What the handlers share. `base_url` is ours as machines reach it, `http://ADDRESS[:PORT]`."""
+    """What the handlers share. `base_url` is ours as machines reach it, `http://ADDRESS[:PORT]`.
+
+    `settings` and `leases` are replaced as a whole by a reload: take them anew for each request.
+    """
 
     settings: Settings
     database: Database
@@ -37,6 +41,7 @@ class Services:
     leases: LeaseView
     base_url: str = "http://127.0.0.1"
     base_urls: dict[str, str] = field(default_factory=dict)  # by address of ours, where we have several
+    reload: Callable[[], Awaitable[Any]] | None = None  # `adapters.reload.Reloader.reload`, in the daemon
 
     def base_url_at(self, local: str) -> str:
         """Our URL as a machine reaches it that talks to `local`, an address of ours ("" = the usual one)."""

@@ -41,7 +41,7 @@ class Boot:
 def policy(settings: Settings) -> BootPolicy:
     """The settings a decision depends on."""
     return BootPolicy(
-        unknown_host=settings.boot.unknown_host,
+        unknown_host="ignore" if settings.boot.unknown_host == "ignore" else "menu",
         menu_seconds=settings.boot.menu_seconds,
         validity=timedelta(seconds=settings.boot.token_seconds),
     )
