@@ -47,7 +47,7 @@ class Record:
 class Change:
     """Something people look at has changed; nothing is written down. Pages read the thing again."""
 
-    what: str  # operation | task | host | image | group | schedule
+    what: str  # operation | task | host | image | group | schedule | boot_entry
     id: str
     operation_id: str | None = None
     host_id: int | None = None

@@ -8,7 +8,7 @@ For the API and the pages: `services.read()`, `services.write()`, `services.sett
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,8 +16,9 @@ from typing import Any
 
 from sqlmodel import Session
 
+from pxeboot.adapters.boottree import FileNotes
+from pxeboot.adapters.leaseview import LeaseView
 from pxeboot.adapters.multicast import SessionManager
-from pxeboot.adapters.network import LeaseView
 from pxeboot.adapters.store import StoreGateway
 from pxeboot.db.engine import Database
 from pxeboot.doctor.periodic import Watch
@@ -29,7 +30,10 @@ from pxeboot.settings import Settings
 
 @dataclass
 class Services:
-    """What the handlers share. `base_url` is ours as machines reach it, `http://ADDRESS[:PORT]`."""
+    """What the handlers share. `base_url` is ours as machines reach it, `http://ADDRESS[:PORT]`.
+
+    `settings` and `leases` are replaced as a whole by a reload: take them anew for each request.
+    """
 
     settings: Settings
     database: Database
@@ -39,6 +43,8 @@ class Services:
     leases: LeaseView
     base_url: str = "http://127.0.0.1"
     base_urls: dict[str, str] = field(default_factory=dict)  # by address of ours, where we have several
+    reload: Callable[[], Awaitable[Any]] | None = None  # `adapters.reload.Reloader.reload`, in the daemon
+    file_notes: FileNotes = field(default_factory=FileNotes)  # which boot file was noted for whom
     doctor: Watch = field(init=False)
 
     def __post_init__(self) -> None:
