@@ -151,8 +151,8 @@ def _dnsmasq(facts: SnippetFacts, rules: list[_Rule]) -> Iterator[str]:
 
 def _windows(facts: SnippetFacts, rules: list[_Rule]) -> Iterator[str]:
     yield f"# pxeboot at {facts.server}, for a Windows DHCP server (2012 R2 or later): run it there, in an"
-    yield "# elevated PowerShell. The policies apply to the whole server; add -ScopeId 10.20.0.0 to each policy"
-    yield "# and value for one scope. Remove options 60, 66 and 67 from server, scope and reservations."
+    yield "# elevated PowerShell. The policies apply to the whole server; add -ScopeId 10.20.0.0 to each"
+    yield "# policy and value for one scope. Remove options 60, 66 and 67 from server, scopes, reservations."
     yield "$ErrorActionPreference = 'Stop'"
     order = 1
     if facts.script_url:

@@ -9,7 +9,19 @@ from typing import Annotated, Any
 import typer
 
 from pxeboot import __version__
-from pxeboot.cli import bootenv, groups, hosts, images, lab, menu, operations, schedules, server, tokens
+from pxeboot.cli import (
+    bootenv,
+    doctor,
+    groups,
+    hosts,
+    images,
+    lab,
+    menu,
+    operations,
+    schedules,
+    server,
+    tokens,
+)
 from pxeboot.cli.context import options
 
 app = typer.Typer(
@@ -57,6 +69,7 @@ TOP_LEVEL: tuple[Callable[..., None], ...] = (
     server.check,
     server.settings,
     server.password,
+    doctor.doctor,
     hosts.explain,
     operations.capture,
     operations.deploy,
