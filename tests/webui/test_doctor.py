@@ -6,13 +6,12 @@ from starlette.testclient import TestClient
 
 from pxeboot.adapters.container import Services
 from pxeboot.doctor.finding import Finding
-from tests.api.v1.conftest import app, ask, services  # noqa: F401  (fixtures)
-from tests.webui.test_pages import ada, csrf, stranger  # noqa: F401
+from tests.webui.test_pages import csrf
 
 WRONG = Finding("disk", "error", "/x", "%(a)s is <full>.", "Make room.", {"a": "/x"})
 
 
-def test_the_page_shows_findings_and_looks_again(ada: TestClient, services: Services) -> None:  # noqa: F811
+def test_the_page_shows_findings_and_looks_again(ada: TestClient, services: Services) -> None:
     page = ada.get("/doctor").text
     assert "Nobody has looked yet." in page
     assert "doctor-banner" not in ada.get("/").text
@@ -29,7 +28,7 @@ def test_the_page_shows_findings_and_looks_again(ada: TestClient, services: Serv
     assert 'data-level="error"' in again.text, "no interface is configured here"
 
 
-def test_findings_are_said_in_the_readers_language(ada: TestClient, services: Services) -> None:  # noqa: F811
+def test_findings_are_said_in_the_readers_language(ada: TestClient, services: Services) -> None:
     said = Finding("interface", "error", "eth1", "%(interface)s is switched off.", "", {"interface": "eth1"})
     services.doctor.take([said], ["interface"])
     page = ada.get("/doctor", headers={"accept-language": "fr"}).text
@@ -37,6 +36,6 @@ def test_findings_are_said_in_the_readers_language(ada: TestClient, services: Se
     assert "erreur" in page
 
 
-def test_a_stranger_sees_nothing(stranger: TestClient) -> None:  # noqa: F811
+def test_a_stranger_sees_nothing(stranger: TestClient) -> None:
     assert stranger.get("/doctor").status_code == 303
     assert stranger.post("/doctor").status_code == 303
