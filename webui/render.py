@@ -54,6 +54,7 @@ ACTIONS = {
     "local": N_("its own disk"),
     "menu": N_("the menu"),
     "agent": N_("its task"),
+    "entry": N_("an entry of the menu"),
     "refuse": N_("nothing"),
 }
 
