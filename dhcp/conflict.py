@@ -28,6 +28,7 @@ MOST_PROBES: Final = 256
 CLEAR_SECONDS: Final = 60.0
 _MOST_CLEAR: Final = 4096
 _ETH_P_ARP: Final = 0x0806
+_ARPHRD_ETHER: Final = 1
 _LINK_BROADCAST: Final = b"\xff" * 6
 # Ethernet, IPv4, lengths 6 and 4, operation, then sender and target (RFC 826)
 _ARP: Final = struct.Struct("!HHBBH6s4s6s4s")
@@ -180,11 +181,11 @@ class _Link:
         except OSError:
             self._socket.close()
             raise
-        self._own = self._socket.getsockname()[4]
+        _, _, _, self._hardware, self._own = self._socket.getsockname()
 
     def ask(self, address: bytes) -> None:
         """Broadcast "who has", from no address, so that nobody learns a wrong one. Raises OSError."""
-        if len(self._own) != 6:
+        if self._hardware != _ARPHRD_ETHER:
             raise OSError(errno.EAFNOSUPPORT, f"{self._interface} is no Ethernet")
         frame = _ARP.pack(1, 0x0800, 6, 4, 1, self._own, bytes(4), bytes(6), address)
         if self._quiet is None:

@@ -19,6 +19,19 @@ from dhcp.subnets import without_boot
 # What a client may ask for as its own lease time (option 51), at least.
 _SHORTEST_WISH: Final = 60
 
+_KINDS: Final = {kind: bytes((kind,)) for kind in MessageType}
+
+
+@lru_cache(256)
+def _times(seconds: int) -> Options:
+    """Lease, T1 and T2 (RFC 2131 §4.4.5). Read only: it is shared by all replies with this lease time."""
+    return {
+        opt.LEASE_TIME: opt.seconds(seconds),
+        opt.RENEWAL_TIME: opt.seconds(seconds // 2),
+        opt.REBINDING_TIME: opt.seconds(seconds * 7 // 8),
+    }
+
+
 packed = lru_cache(64)(inet_aton)
 """An address of ours as bytes: there are few, and every reply has one."""
 
@@ -56,13 +69,11 @@ def answer(
     boot, remark = boot_of(ask, choice, ask.subnet.server or ask.arrived_on.address)
     seconds = lease_seconds(ask)
     options: Options = {
-        opt.MESSAGE_TYPE: bytes((kind,)),
+        opt.MESSAGE_TYPE: _KINDS[kind],
         opt.SERVER_IDENTIFIER: packed(ask.server),
     }
     if address is not None:
-        options[opt.LEASE_TIME] = opt.seconds(seconds)
-        options[opt.RENEWAL_TIME] = opt.seconds(seconds // 2)
-        options[opt.REBINDING_TIME] = opt.seconds(seconds * 7 // 8)
+        options.update(_times(seconds))
     if boot is not None:
         options.update(boot.options)
     _add_settings(ask, options)

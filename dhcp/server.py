@@ -33,7 +33,8 @@ _LOG = logging.getLogger("dhcp")
 _BATCH: Final = 64
 _MOST_WAITING: Final = 2048  # notes, of which every datagram gives one
 _LOOK_SECONDS: Final = 2.0  # how soon a link that was made anew is listened on again
-_ACK: Final = int(MessageType.ACK)
+# Offers are promises of seconds, a NAK promises nothing: neither needs the disk.
+_AT_ONCE: Final = frozenset((int(MessageType.OFFER), int(MessageType.NAK)))
 
 _Ack = tuple[Port, bytes, Send]
 
@@ -203,10 +204,10 @@ class DhcpServer:
         for action in actions:
             if isinstance(action, Send):
                 data = action.data()
-                if action.packet.message_type == _ACK:
-                    self._acks.append((port, data, action))
-                else:  # offers are promises of seconds, a NAK promises nothing: neither needs the disk
+                if action.packet.message_type in _AT_ONCE:
                     port.send(data, action.to, action.port, action.l2)
+                else:
+                    self._acks.append((port, data, action))
             elif isinstance(action, Noted):
                 self._notes.append(action)
             elif not self._probes.look(action, functools.partial(self._looked, port, action)):

@@ -25,8 +25,10 @@ _hasher = PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
 
 
 def sealed(password: str) -> str:
-    """What is stored for a password: JSON text `{"argon2": …, "grub": …}`. Invalid for one that cannot be typed
-    at a boot console, or is too short."""
+    """What is stored for a password: JSON text `{"argon2": …, "grub": …}`.
+
+    Invalid for one that cannot be typed at a boot console, or is too short.
+    """
     if not _TYPEABLE.fullmatch(password):
         raise Invalid(
             "A password of a boot entry needs 6 to 64 letters, digits and signs without accents or spaces: "

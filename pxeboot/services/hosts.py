@@ -19,13 +19,17 @@ from pxeboot.db.models import (
     Task,
 )
 from pxeboot.errors import Conflict, Invalid, Unauthorized
-from pxeboot.services import lookup, tokens
+from pxeboot.services import boot_rules, dhcp_settings, lookup, tokens
 from pxeboot.services.names import free_name, next_name
 from pxeboot.services.present import host_view, host_views
 from pxeboot.services.task_states import ACTIVE
 from pxeboot.services.unit import changed, note
 from pxeboot.services.views import HostView, Page
 from pxeboot.settings import Settings
+
+CHANGEABLE = frozenset(
+    {"name", "group", "image", "state", "macs", "serial", "boot", "reserved_address", "dhcp_options"}
+)
 
 
 def list_hosts(
@@ -116,10 +120,13 @@ def create_host(
 
 
 def update_host(session: Session, key: str | int, *, actor: str = "", **changes: Any) -> HostView:
-    """Change `name`, `group`, `image`, `state`, `macs`, `serial` (only those given; None clears group
-    and image)."""
+    """Change those of `CHANGEABLE` that are given.
+
+    None clears group, image, reserved address, all boot rules and all options; of boot rules and options only
+    the keys given are changed, None takes one away.
+    """
     row = lookup.host(session, key)
-    unknown = set(changes) - {"name", "group", "image", "state", "macs", "serial"}
+    unknown = set(changes) - CHANGEABLE
     if unknown:
         raise Invalid(f"A host has no field {sorted(unknown)[0]!r} that can be changed.")
     done: list[str] = []
@@ -144,6 +151,13 @@ def update_host(session: Session, key: str | int, *, actor: str = "", **changes:
             raise Invalid("A host needs at least one MAC address.", field="macs")
         _set_macs(session, row, wanted)
         done.append("MAC addresses")
+    if "boot" in changes:
+        done.append(boot_rules.change(session, row, changes["boot"]))
+    if "reserved_address" in changes:
+        done.append(dhcp_settings.reserve(session, row, changes["reserved_address"]))
+    if "dhcp_options" in changes:
+        done.append(dhcp_settings.change_options(row, changes["dhcp_options"]))
+    done = [what for what in done if what]
     session.add(row)
     session.flush()
     if done:

@@ -19,8 +19,6 @@ from pxeboot.errors import Invalid, NotFound
 HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 GROUP_NAME = re.compile(r"[^\W_][\w .-]{0,62}")
 IMAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-# An item's name in iPXE and GRUB scripts and a part of a URL.
-ENTRY_NAME = re.compile(r"[a-z]([a-z0-9-]{0,29}[a-z0-9])?")
 TEMPLATE = re.compile(r"[A-Za-z0-9-]*#{1,6}[A-Za-z0-9-]*")
 _UUID = re.compile(r"[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}")
 
@@ -61,8 +59,8 @@ def normal_uuid(text: str) -> str:
 def uuid_readings(text: str) -> tuple[str, ...]:
     """An SMBIOS UUID as it may have been written down, the spelling given first; () for none.
 
-    SMBIOS 2.6 and later store the first three fields little-endian. Who does not know that (old iPXE, firmware
-    that copies the 16 bytes, Linux tools told the wrong version) reads them the other way round.
+    SMBIOS 2.6 and later store the first three fields little-endian. Who does not know that (firmware that
+    copies the 16 bytes, tools told the wrong version) reads them the other way round.
     """
     given = normal_uuid(text)
     if not given:
@@ -80,7 +78,7 @@ def by_uuid(session: Session, text: str) -> Sequence[Host]:
 
 
 def checked_name(text: str, kind: str) -> str:
-    """A name that fits `kind` (host, group, image, user, boot entry). Invalid with the rule otherwise."""
+    """A name that fits `kind` (host, group, image, user). Invalid with the rule otherwise."""
     name = text.strip()
     pattern, rule = {
         "host": (HOST_NAME, "letters, digits and inner hyphens, at most 63 (it becomes the host name)"),
@@ -95,10 +93,6 @@ def checked_name(text: str, kind: str) -> str:
         "user": (
             IMAGE_NAME,
             "letters, digits, '.', '_' and '-', at most 63, starting with a letter or digit",
-        ),
-        "boot entry": (
-            ENTRY_NAME,
-            "small letters, digits and inner hyphens, at most 31, starting with a letter",
         ),
     }[kind]
     if not pattern.fullmatch(name):

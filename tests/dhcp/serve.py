@@ -3,6 +3,7 @@
     python -m tests.dhcp.serve INTERFACE NETWORK FIRST LAST LEASE_FILE [seconds of a plain lease]
 
 It prints one JSON object per line: `{"ready": true}`, each note (not with --quiet), at the end its counters.
+With --probe it looks whether an address is in use before it offers it, with --pxe it has port 4011, too.
 At the end of stdin it stops.
 """
 
@@ -43,12 +44,13 @@ async def serve(
         dns=(router,),
         domain="lab.example",
         lease_seconds=int(seconds),
-        conflict_probe=False,
+        conflict_probe="--probe" in sys.argv,
     )
     leases = SqliteLeases(Path(path))
     quiet = "--quiet" in sys.argv
+    listeners = [Listener(interface), *([Listener(interface, 4011)] if "--pxe" in sys.argv else [])]
     server = DhcpServer(
-        [Listener(interface)],
+        listeners,
         Responder([subnet], leases, Shelf(router)),
         leases,
         ArpTable(),
@@ -63,4 +65,4 @@ async def serve(
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(*[argument for argument in sys.argv[1:] if argument != "--quiet"]))
+    asyncio.run(serve(*[argument for argument in sys.argv[1:] if not argument.startswith("--")]))

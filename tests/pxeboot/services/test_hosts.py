@@ -112,6 +112,25 @@ def test_a_host_is_found_by_whatever_people_have_at_hand(plane: Plane) -> None:
         assert hosts.find_by_identity(session, mac(99), "00000000-0000-0000-0000-000000000000") is None
 
 
+def test_a_uuid_is_found_however_the_firmware_read_its_first_fields(plane: Plane) -> None:
+    uuid, swapped = "12345678-1234-5678-1234-123456789abc", "78563412-3412-7856-1234-123456789abc"
+    with plane.write() as session:
+        hosts.create_host(session, name="a", macs=[mac(1)], uuid=uuid)
+        hosts.create_host(session, name="b", macs=[mac(2)])
+    assert lookup.uuid_readings(swapped) == (swapped, uuid)
+    with plane.read() as session:
+        for text in (uuid, swapped, swapped.upper()):
+            assert (found := hosts.find_by_identity(session, mac(99), text)) is not None
+            assert found.name == hosts.get_host(session, text).name == "a"
+        assert (found := hosts.find_by_identity(session, mac(2), uuid)) is not None
+        assert found.name == "b", "the MAC address comes first"
+    with plane.write() as session:
+        hosts.create_host(session, name="c", macs=[mac(3)], uuid=swapped)
+        assert hosts.find_by_identity(session, mac(99), uuid) is None, "it could be either"
+        with pytest.raises(NotFound, match="Several hosts share this UUID: a, c"):
+            hosts.get_host(session, uuid)
+
+
 def test_pages_of_hosts(plane: Plane) -> None:
     plane.room(5)
     with plane.read() as session:
