@@ -15,6 +15,7 @@ from webui.views import (
     hosts,
     images,
     journal,
+    leases,
     menu,
     operations,
     schedules,
@@ -27,6 +28,19 @@ HERE = Path(__file__).resolve().parent
 def mount(app: FastAPI) -> None:
     """Add the pages to an application that has `app.state.services`."""
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
-    pages = (sign_in, home, hosts, groups, images, deploy, operations, schedules, menu, journal, account)
+    pages = (
+        sign_in,
+        home,
+        hosts,
+        groups,
+        images,
+        deploy,
+        operations,
+        schedules,
+        menu,
+        leases,
+        journal,
+        account,
+    )
     for part in pages:
         app.include_router(part.router, include_in_schema=False)
