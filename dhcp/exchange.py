@@ -66,8 +66,10 @@ def ignored(packet: Packet, reason: str) -> Noted:
 
 def reservation_in(subnet: SubnetConfig, mac: str, settings: ClientSettings) -> Reservation | None:
     """A machine's own reservation where it lies in this subnet, else the one the subnet has for it."""
+    if settings is NOTHING_SET:
+        return subnet.reservations.get(mac)
     own = settings.reservation
-    if own is not None and subnet.contains(own.address):
+    if own is not None and subnet.usable(own.address):
         return own
     return subnet.reservations.get(mac)
 

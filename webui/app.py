@@ -10,6 +10,7 @@ from fastapi.staticfiles import StaticFiles
 from webui.views import (
     account,
     deploy,
+    doctor,
     groups,
     home,
     hosts,
@@ -40,6 +41,7 @@ def mount(app: FastAPI) -> None:
         menu,
         leases,
         journal,
+        doctor,
         account,
     )
     for part in pages:

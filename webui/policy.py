@@ -23,7 +23,7 @@ def policy_values(
     room = lookup.group(session, group) if group else None
     return {
         "rules": boot_rules.effective(session, row, these.settings),
-        "entries": entry_views(session, boot_entries.seen_by(session, room)),
+        "entries": entry_views(session, boot_entries.seen_by(session, room.id if room else None)),
         "form": form or _kept(thing),
     }
 

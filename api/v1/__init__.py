@@ -4,6 +4,7 @@ from fastapi import APIRouter
 
 from api.v1 import (
     boot_entries,
+    doctor,
     events,
     groups,
     hosts,
@@ -16,6 +17,18 @@ from api.v1 import (
 )
 
 router = APIRouter(prefix="/api/v1")
-PARTS = (hosts, groups, boot_entries, images, operations, schedules, leases, tokens, events, settings)
+PARTS = (
+    hosts,
+    groups,
+    boot_entries,
+    images,
+    operations,
+    schedules,
+    leases,
+    tokens,
+    events,
+    doctor,
+    settings,
+)
 for part in PARTS:
     router.include_router(part.router)

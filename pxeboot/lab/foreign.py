@@ -30,9 +30,13 @@ LEASE_SECONDS = 600
 class ForeignDhcp:
     """A DHCP server that is not ours. It starts with ``start()`` and stops with the room.
 
-    It gives the addresses ``first`` to ``last`` (dotted quads of the room's subnet) for ten minutes, from
-    its own
-    ``address``. Its log is ``room.directory/dhcp.log``, with every message it got and sent.
+    It sits at the room's third address, or ``here``: on our server's own machine, where it has port 67. It
+    gives the addresses 50 to 90 for ten minutes.
+
+    ``ping``: dnsmasq first looks for three seconds whether a new address is in use, one address at a time, as
+    it does by default; its offer then comes long after a proxy's. ``fragment`` is added to its configuration,
+    in its own words: what `pxeboot dhcp snippet` prints. Its log, ``room.directory/dhcp.log``, has every
+    message it got and sent.
     """
 
     def __init__(
@@ -40,14 +44,14 @@ class ForeignDhcp:
         room: Room,
         product: Product = "dnsmasq",
         *,
-        address: str = "",
-        first: str = "",
-        last: str = "",
+        here: bool = False,
+        ping: bool = True,
+        fragment: str = "",
     ) -> None:
-        self.room, self.product = room, product
-        self.address = address or str(room.subnet[3])
-        self.first, self.last = first or str(room.subnet[50]), last or str(room.subnet[90])
-        self.namespace = room.port("dhcp", address=self.address)
+        self.room, self.product, self._ping, self._fragment = room, product, ping, fragment
+        self.address = room.server_address if here else str(room.subnet[3])
+        self.first, self.last = str(room.subnet[50]), str(room.subnet[90])
+        self.namespace = room.server if here else room.port("dhcp", address=self.address)
         self.log_path = room.directory / "dhcp.log"
         self._process: subprocess.Popen[bytes] | None = None
         room.on_close(self.stop)
@@ -99,7 +103,9 @@ class ForeignDhcp:
 
     def _dnsmasq(self) -> list[str]:
         mask = self.room.subnet.netmask
-        out = [processes.need("dnsmasq"), "--keep-in-foreground", "--conf-file=/dev/null", "--user=root"]
+        settings = self.room.runtime / "dnsmasq.conf"
+        settings.write_text(self._fragment)
+        out = [processes.need("dnsmasq"), "--keep-in-foreground", f"--conf-file={settings}", "--user=root"]
         out += [
             "--port=0",
             "--log-dhcp",
@@ -108,18 +114,21 @@ class ForeignDhcp:
         ]
         out += ["--interface=eth0", "--bind-interfaces", "--dhcp-authoritative"]
         out += [f"--dhcp-leasefile={self.room.runtime / 'dnsmasq.leases'}"]
+        out += [] if self._ping else ["--no-ping"]
         return [*out, f"--dhcp-range={self.first},{self.last},{mask},{LEASE_SECONDS}"]
 
     def _kea(self) -> list[str]:
         path = self.room.runtime / "kea.json"
-        path.write_text(
-            json.dumps({"Dhcp4": kea_settings(self.room.subnet, self.first, self.last, path.parent)})
-        )
+        settings = kea_settings(self.room.subnet, self.first, self.last, path.parent)
+        if self._fragment:
+            lines = (line for line in self._fragment.splitlines() if not line.lstrip().startswith("//"))
+            settings.update(json.loads("\n".join(lines))["Dhcp4"])
+        path.write_text(json.dumps({"Dhcp4": settings}))
         return [processes.need("kea-dhcp4"), "-c", str(path)]
 
 
 def kea_settings(subnet: ipaddress.IPv4Network, first: str, last: str, directory: Path) -> dict[str, object]:
-    """Kea's configuration for one subnet on ``eth0``: addresses, and nothing that has to do with booting."""
+    """Kea's configuration for one subnet on ``eth0``: addresses, nothing that has to do with booting."""
     return {
         "interfaces-config": {"interfaces": ["eth0"], "dhcp-socket-type": "raw"},
         "lease-database": {"type": "memfile", "persist": True, "name": str(directory / "kea.leases")},

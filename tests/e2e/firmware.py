@@ -26,7 +26,7 @@ from pxeboot.lab.server import Server, Value
 
 AT_ONCE = 2
 MENU_LIMIT = 120.0  # seconds from power-on; 6 to 15 on an idle machine
-AGENT_LIMIT = 180.0
+AGENT_LIMIT = 240.0
 JOURNAL_LIMIT = 10.0
 US = "10.77.0.1"
 THEM = "10.77.0.3"
@@ -226,17 +226,16 @@ def network(
     cells: list[Cell],
     *,
     beside: Product | None = None,
+    here: bool = False,
+    ping: bool = True,
+    fragment: str = "",
     dhcp: dict[str, Value] | None = None,
 ) -> Iterator[Network]:
-    """A network with our daemon (``dhcp``: its settings there), a foreign DHCP server (``beside``), and these
-    machines, booting."""
+    """A network with our daemon (``dhcp``: its settings there), a foreign DHCP server (``beside``,
+    ``here``, ``ping``, ``fragment``: see ForeignDhcp), and these machines, booting."""
     shutil.rmtree(directory, ignore_errors=True)
     with ExitStack() as stack:
         room = stack.enter_context(Room(directory))
-        foreign = None
-        if beside is not None:
-            foreign = ForeignDhcp(room, beside)
-            foreign.start()
         settings: dict[str, dict[str, Value]] = {
             "boot": {"menu_seconds": 300},
             "registration": {"then": "poweroff"},
@@ -244,7 +243,16 @@ def network(
         if dhcp:
             settings["dhcp"] = dhcp
         server = Server(room, boot_files, settings)
-        server.start()
+        foreign = None
+        if beside is not None:
+            if settings.get("dhcp", {}).get("mode") == "off":
+                # It has what we tell its administrator to put into it.
+                server.start()
+                fragment = server.command("dhcp", "snippet", beside).decode()
+            foreign = ForeignDhcp(room, beside, here=here, ping=ping, fragment=fragment)
+            foreign.start()
+        if not server.running:
+            server.start()
         made = Network(room, server, foreign)
         stack.callback(made.close)
         made.boot(cells)

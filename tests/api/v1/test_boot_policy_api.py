@@ -115,6 +115,7 @@ def test_everybody_signed_in_reads_it_and_a_technician_still_renames(ask: Ask, r
         assert ask("GET", "/boot-entries", by=role).status_code == 200
         assert ask("GET", "/boot-entries/rescue", by=role).json()["key"] == "s"
         assert "effective_boot" in ask("GET", "/hosts/B204-01", by=role).json()
+        assert "Rescue system" in ask("GET", "/boot-menu?firmware=bios", by=role).json()["text"]
     assert ask("PATCH", "/hosts/B204-01", by="technician", json={"serial": "S1"}).status_code == 200
-    for path in ("/boot-entries", "/boot-entries/rescue", "/events/stream"):
+    for path in ("/boot-entries", "/boot-entries/rescue", "/boot-menu", "/events/stream"):
         problem(ask("GET", path, by=None), 401, "token-missing")

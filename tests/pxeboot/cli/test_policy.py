@@ -56,6 +56,9 @@ def test_entries_are_added_changed_protected_and_removed(run: Run) -> None:
     lines = run("menu", "list").out.splitlines()
     assert [line.split()[0] for line in lines[1:]] == ["memtest", "rescue"]
     assert lines[1].split()[-1] == "off"
+    menu = run("menu", "preview", "--group", "B204")
+    assert "Rescue system" in menu.out
+    assert "Idle machines do not show it" in menu.out
     changed = run(
         "--json", "menu", "change", "rescue", "--param", "initrd=rescue/initrd.img", "--param", "arguments=",
         "--group", "", "--key", "",
