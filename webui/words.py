@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from jinja2 import pass_context
 from jinja2.runtime import Context
+
+from pxeboot.services.dhcp_settings import option_text
 
 
 def N_(text: str) -> str:
@@ -137,13 +138,6 @@ def param_text(context: Context, value: str) -> str:
     return translated(context, PARAMS, value)
 
 
-def option_value(value: Any) -> str:
-    """A DHCP option's value on one line, as forms take it."""
-    if isinstance(value, list):
-        return ", ".join(str(item) for item in value)
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 FILTERS = {
     "plane_text": plane_text,
     "lease_text": lease_text,
@@ -152,5 +146,5 @@ FILTERS = {
     "origin_text": origin_text,
     "kind_text": kind_text,
     "param_text": param_text,
-    "option_value": option_value,
+    "option_text": option_text,
 }
