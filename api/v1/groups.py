@@ -78,5 +78,5 @@ async def reset_group(
 
 
 def _detail(these: Services, session: Session, view: GroupView) -> GroupDetail:
-    rules = boot_rules.effective(session, lookup.group(session, view.id), these.settings)
+    rules = boot_rules.effective(session, lookup.group(session, view.name), these.settings)
     return GroupDetail(**dict(view), effective_boot=rules)

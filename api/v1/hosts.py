@@ -115,5 +115,5 @@ def explain_host(these: ServicesDep, who: Viewer, host: str) -> ExplainAnswer:
 
 
 def _detail(these: Services, session: Session, view: HostView) -> HostDetail:
-    rules = boot_rules.effective(session, lookup.host(session, view.id), these.settings)
+    rules = boot_rules.effective(session, lookup.host(session, view.name), these.settings)
     return HostDetail(**dict(view), effective_boot=rules)

@@ -7,7 +7,6 @@ Everything here runs on the event loop and answers from memory.
 from __future__ import annotations
 
 import asyncio
-import functools
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -19,13 +18,10 @@ from dhcp.pxe import PxeClient
 from pxeboot.adapters.knownhosts import KnownHosts
 from pxeboot.boot.chain import NoBootFile, boot_client, boot_file, uuid_text
 from pxeboot.boot.decide import decide
-from pxeboot.boot.scripts import grub_stub, menu_texts
 from pxeboot.db.engine import Database
 from pxeboot.events import Journal, Record
-from pxeboot.i18n import translations
 from pxeboot.services import boots, hosts, unit
 from pxeboot.settings import Settings
-from tftp.files import Files, Folder, Overlay, Peer
 from tftp.server import RequestIgnored, RequestRefused, ServerEvent, TransferEnded
 from tftp.transfer import TransferCompleted
 
@@ -108,24 +104,6 @@ class BootFolder:
                 self._names = set()
             self._read_at = now
         return self._names
-
-
-def stub(settings: Settings, base_url: str) -> bytes:
-    """`grub/grub.cfg`: sends the signed GRUB to its machine's own configuration."""
-    return grub_stub(base_url, menu_texts(translations(settings.server.language).gettext)).encode()
-
-
-def tftp_files(settings: Settings, base_url_at: Callable[[str], str]) -> Files:
-    """The virtual tree: `grub/grub.cfg`, and the boot folder."""
-
-    @functools.cache  # one text for each address of ours
-    def text(local: str) -> bytes:
-        return stub(settings, base_url_at(local))
-
-    def virtual(name: str, peer: Peer, local: str) -> bytes | None:
-        return text(local) if name == "grub/grub.cfg" else None
-
-    return Overlay(virtual, Folder(settings.boot_dir))
 
 
 def dhcp_notes(journal: Journal, seen: SeenBook) -> Callable[[Noted], None]:

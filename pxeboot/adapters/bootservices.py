@@ -13,7 +13,7 @@ from dhcp.leases import LeaseError, SqliteLeases
 from dhcp.neighbours import ArpTable
 from dhcp.responder import Responder
 from dhcp.server import DhcpServer, Listener
-from pxeboot.adapters import boot, interfaces
+from pxeboot.adapters import boot, boottree, interfaces
 from pxeboot.adapters.container import Services
 from pxeboot.adapters.knownhosts import KnownHosts
 from pxeboot.adapters.leaseview import LeaseView
@@ -161,7 +161,7 @@ class BootServices:
         self._tftp.append(tftp)
 
     def _take_files(self, settings: Settings) -> None:
-        self._files.files = boot.tftp_files(settings, self._services.base_url_at)
+        self._files.files = boottree.tftp_files(settings, self._services.base_url_at)
 
     def _note_link(self, kind: str, sentence: str, data: dict[str, object]) -> None:
         level = logging.INFO if kind in ("link.up", "link.address_added") else logging.WARNING

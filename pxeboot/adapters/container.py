@@ -16,6 +16,7 @@ from typing import Any
 
 from sqlmodel import Session
 
+from pxeboot.adapters.boottree import FileNotes
 from pxeboot.adapters.leaseview import LeaseView
 from pxeboot.adapters.multicast import SessionManager
 from pxeboot.adapters.store import StoreGateway
@@ -42,6 +43,7 @@ class Services:
     base_url: str = "http://127.0.0.1"
     base_urls: dict[str, str] = field(default_factory=dict)  # by address of ours, where we have several
     reload: Callable[[], Awaitable[Any]] | None = None  # `adapters.reload.Reloader.reload`, in the daemon
+    file_notes: FileNotes = field(default_factory=FileNotes)  # which boot file was noted for whom
 
     def base_url_at(self, local: str) -> str:
         """Our URL as a machine reaches it that talks to `local`, an address of ours ("" = the usual one)."""

@@ -16,6 +16,7 @@ __all__ = [
     "ENTRY_KINDS",
     "LOCAL_BOOTS",
     "MENUS",
+    "NO_RULES",
     "RESERVED_KEYS",
     "BootRules",
     "EntryKind",
@@ -96,6 +97,9 @@ class BootRules:
         """Only what is said, as `parse` reads it."""
         said = {each.name: getattr(self, each.name) for each in fields(self)}
         return {key: value for key, value in said.items() if value is not None and value != ""}
+
+
+NO_RULES: Final = BootRules()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

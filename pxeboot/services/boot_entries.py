@@ -70,12 +70,12 @@ def create_entry(session: Session, *, actor: str = "", **values: Any) -> BootEnt
     return entry_views(session, [row])[0]
 
 
-def update_entry(session: Session, key: str | int, *, actor: str = "", **changes: Any) -> BootEntryView:
+def update_entry(session: Session, entry: str | int, /, *, actor: str = "", **changes: Any) -> BootEntryView:
     """Change the members given; `params` replaces all of them, `password` None takes it away.
 
     A renamed entry stays the default of the hosts and groups it was the default of. Errors as `create_entry`.
     """
-    row = lookup.entry(session, key)
+    row = lookup.entry(session, entry)
     before = row.name
     _apply(session, row, changes)
     if row.name != before:

@@ -66,6 +66,7 @@ def test_boot_entries_are_made_changed_and_removed(ask: Ask, room: None) -> None
         "PATCH", "/boot-entries/rescue", json={"group": "B204", "title": None, "position": 5}
     ).json()
     assert (changed["group"], changed["title"], changed["position"]) == ("B204", "Rescue system", 5)
+    assert ask("PATCH", "/boot-entries/rescue", json={"key": None}).json()["key"] == ""
     assert ask("PATCH", "/boot-entries/rescue", json={"password": None}).json()["protected"] is False
     assert [e["name"] for e in ask("GET", "/boot-entries?group=B204").json()["items"]] == ["rescue"]
     ask("PATCH", "/groups/B204", json={"boot": {"default": "entry:rescue"}})
