@@ -25,6 +25,14 @@ PLANES = {
     "api": N_("change"),
     "ui": N_("sign-in"),
     "schedule": N_("schedule"),
+    "server": N_("this server"),
+}
+LEASES = {
+    "offered": N_("offered"),
+    "bound": N_("in use"),
+    "expired": N_("run out"),
+    "released": N_("given back"),
+    "declined": N_("a stranger has it"),
 }
 RULES = {
     "default": N_("An idle machine boots"),
@@ -83,6 +91,12 @@ def translated(context: Context, table: Mapping[str, str], value: str) -> str:
 
 
 @pass_context
+def lease_text(context: Context, value: str) -> str:
+    """A lease's state as people read it."""
+    return translated(context, LEASES, value)
+
+
+@pass_context
 def plane_text(context: Context, value: str) -> str:
     """Which part of the service speaks."""
     return translated(context, PLANES, value)
@@ -126,6 +140,7 @@ def param_text(context: Context, value: str) -> str:
 
 FILTERS = {
     "plane_text": plane_text,
+    "lease_text": lease_text,
     "rule_name": rule_name,
     "rule_text": rule_text,
     "origin_text": origin_text,

@@ -286,13 +286,10 @@ def test_people_get_a_table_with_remedies_and_scripts_an_exit_status(wire: Wired
 
 def test_without_rights_each_check_says_what_it_could_not_see(wire: Wired) -> None:
     config = wire.config()
-    Path(wire.folder).chmod(0o755)
-    for parent in wire.folder.parents:
-        if parent.stat().st_uid == 0 and parent != Path("/") and parent != Path("/tmp"):
-            parent.chmod(parent.stat().st_mode | 0o055)
+    bare = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
     done = subprocess.run(
-        ["ip", "netns", "exec", wire.here, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
-         sys.executable, "-m", "pxeboot.cli", "doctor", "--json", "--config", str(config)],
+        ["ip", "netns", "exec", wire.here, *bare, sys.executable, "-m", "pxeboot.cli", "doctor", "--json",
+         "--config", str(config)],
         capture_output=True, text=True, timeout=60, cwd=ROOT,
     )  # fmt: skip
     assert "Traceback" not in done.stderr
