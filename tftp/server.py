@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeAlias
 
-from tftp.carrier import Carrier, path_mtu, transfer_socket
+from tftp.carrier import Carrier, free_port
 from tftp.cut import Content, Shelf
 from tftp.files import AccessViolation, Files, Peer
 from tftp.options import Limits
@@ -229,22 +229,24 @@ class Server:
     def _begin(self, request: ReadRequest, content: Content, peer: Peer, local: str) -> None:
         assert self._poller is not None, "requests come only while we listen"
         limits = self._limits_for(peer) or self._limits.transfer
-        mtu = path_mtu(local, peer)
-        if mtu is not None and mtu < limits.mtu:
-            limits = replace(limits, mtu=mtu)
-        core = ReadTransfer(request, content, time.monotonic(), limits, shelf=self._shelf)
+
+        def core(mtu: int) -> ReadTransfer:
+            known = limits if mtu >= limits.mtu else replace(limits, mtu=mtu)
+            return ReadTransfer(request, content, time.monotonic(), known, shelf=self._shelf)
+
         carrier = Carrier(
-            core,
-            transfer_socket(local),
             peer,
+            local,
             self._poller,
-            ended=lambda: self._ended(request, content, peer, local, core),
+            core,
+            ended=lambda core: self._ended(request, content, peer, local, core),
             stranger=lambda: self.counters.update(("strangers",)),
         )
         self._running[peer, local] = carrier
         self._per_address[peer.address] += 1
         self.counters["transfers"] += 1
-        self.on_event(TransferStarted(peer, request.name, core.size, core.blksize, core.windowsize))
+        begun = carrier.core
+        self.on_event(TransferStarted(peer, request.name, begun.size, begun.blksize, begun.windowsize))
         carrier.pump()
 
     def _ended(
@@ -267,7 +269,7 @@ class Server:
 
     def _refuse(self, name: str, peer: Peer, local: str, code: ErrorCode, reason: str) -> None:
         self.counters["refused"] += 1
-        with transfer_socket(local) as sock, contextlib.suppress(OSError):
+        with free_port(local) as sock, contextlib.suppress(OSError):
             sock.sendto(Error(code, reason).to_bytes(), peer)
         self.on_event(RequestRefused(peer, name, code, reason))
 
