@@ -71,8 +71,8 @@ class Shelf:
 class Cut:
     """`content` as blocks of `blksize` octets, counted from 1; a last one shorter than that ends the file.
 
-    On the wire block n is n modulo 65536: after 65535 comes 0, as firmware expects. Reading raises OSError when
-    the content fails.
+    On the wire block n is n modulo 65536: after 65535 comes 0, as firmware expects. Reading raises OSError
+    when the content fails.
     """
 
     def __init__(self, content: Content, blksize: int, shelf: Shelf | None = None) -> None:

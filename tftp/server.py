@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import resource
 import socket
 import time
 from collections import Counter
@@ -133,6 +134,7 @@ class Server:
 
     async def start(self) -> None:
         """Bind and begin to serve. Raises OSError, its `filename` being the address that could not be had."""
+        _allow_descriptors(_DESCRIPTORS * self._limits.transfers)
         for address in self._addresses:
             try:
                 self._sockets.append(_request_socket(address, self.port))
@@ -275,6 +277,18 @@ class Server:
 
 
 _RESULTS = {TransferCompleted: "completed", TransferAborted: "aborted", TransferFailed: "failed"}
+
+
+_DESCRIPTORS = 4
+"""Of a transfer: two sockets, its file, and one to spare for the rest of the process."""
+
+
+def _allow_descriptors(wanted: int) -> None:
+    """Let this process have so many descriptors, as far as it may: systemd's default is 1024 for a start."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    more = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < more:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (more, hard))
 
 
 def _request_socket(address: str, port: int) -> socket.socket:
