@@ -22,7 +22,7 @@ from tftp.transfer import ReadTransfer
 __all__ = ["Carrier", "free_port"]
 
 # Not in the socket module of Python 3.11; numbers of Linux's <linux/in.h> and <linux/udp.h>.
-_IP_MTU = 14
+_IP_MTU_DISCOVER, _IP_PMTUDISC_WANT, _IP_PMTUDISC_DO, _IP_MTU = 10, 1, 2, 14
 _UDP_SEGMENT = 103
 _SHORTEST_SEGMENT = 512
 """Octets below which no train is built: a socket that cuts would cut our OACK and ERROR too."""
@@ -60,6 +60,8 @@ class Carrier:
         with contextlib.ExitStack() as opened:
             self._socket = opened.enter_context(free_port(local))
             self._socket.connect(peer)
+            # By default trains leave without "don't fragment", and nobody would learn of a narrow path.
+            self._socket.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_DO)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _A_MOMENT)
             # Only now, so that the kernel gave us a port that nobody has.
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -198,13 +200,15 @@ class Carrier:
                 if error.errno == errno.ECONNREFUSED:
                     self.core.abandon("The peer closed its port without a word.")
                     return False
+                if error.errno == errno.EMSGSIZE:
+                    # The path is narrower than the blocks agreed on: from now on in fragments. (Or it is the
+                    # news of an earlier datagram that was too long; then the next line does no harm.)
+                    self._socket.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_WANT)
                 if self._cuts and len(octets) > segment:
-                    # Not every card and kernel can (EIO), and no path that is narrower than a segment
-                    # (EMSGSIZE, EINVAL): one by one from now on.
+                    # Not every card and kernel can (EIO), and no path narrower than a segment: one by one.
                     self._cuts = False
                     self._socket.setsockopt(socket.IPPROTO_UDP, _UDP_SEGMENT, 0)
                     return self._send(segment, octets)
-                # EMSGSIZE can be the news of an earlier datagram that was too long for the path.
                 if attempt == 2:
                     self.core.abandon(f"The network refused to send: {error.strerror}.")
         return False
