@@ -22,7 +22,7 @@ from api.v1.deps import ServicesDep
 from pxeboot.adapters.container import Services
 from pxeboot.adapters.store import HASH_BYTES, MAX_HASHES, RecordReader
 from pxeboot.errors import Conflict, Invalid, NotFound, Unauthorized
-from pxeboot.services import captures, checkin, groups, hosts, images, lookup, tasks, tokens
+from pxeboot.services import captures, checkin, groups, hosts, images, lookup, names, tasks, tokens
 from pxeboot.services.tokens import Credential
 
 router = APIRouter(prefix="/agent/v1", tags=["agent"])
@@ -150,7 +150,7 @@ def offer(these: ServicesDep, known: Agent) -> dict[str, Any]:
     """What the console may propose."""
     with these.read() as session:
         return {
-            "suggested_name": hosts.next_name(session, these.settings.registration.name_template),
+            "suggested_name": names.next_name(session, these.settings.registration.name_template),
             "groups": [item.name for item in groups.list_groups(session, limit=200).items],
             "images": [item.name for item in images.list_images(session, limit=200).items],
         }

@@ -34,7 +34,8 @@ class LoaderHeaders:
     """Writes header names of the boot plane as `Content-Length`, not `content-length`.
 
     GRUB 2.12 looks for exactly that spelling (net/http.c compares bytes); without it, it waits for the end of
-    the connection, half a minute for each file. RFC 9110 §5.1 would have any case do.
+    the connection, half a minute for each file, and after UEFI HTTP Boot (its own efi/http.c) it reads
+    nothing at all. RFC 9110 §5.1 would have any case do.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -46,7 +47,7 @@ class LoaderHeaders:
                 message["headers"] = [(name.title(), value) for name, value in message.get("headers", [])]
             await send(message)
 
-        boots = scope["type"] == "http" and scope["path"].startswith("/boot/")
+        boots = scope["type"] == "http" and scope["path"].startswith(("/boot/", "/grub/"))
         await self._app(scope, receive, spell if boots else send)
 
 

@@ -1,21 +1,33 @@
 """Boot plane (docs/ARCHITECTURE.md §3): what loaders fetch. Read-only, no login, GET and HEAD alike.
 
 HEAD changes nothing and shows a token as long as a real one, so that both have the same Content-Length.
+Nothing here redirects: no loader follows.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Final
+from urllib.parse import parse_qs, unquote
 
-from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.responses import FileResponse, PlainTextResponse
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi.responses import PlainTextResponse
 
+from api.files import file_answer, text_answer
 from api.v1.deps import ServicesDep
-from pxeboot.adapters.boot import stub
+from pxeboot.adapters.boottree import virtual_file
 from pxeboot.adapters.container import Services
-from pxeboot.boot.decide import BootDecision, Client
-from pxeboot.boot.scripts import ScriptContext, grub_config, ipxe_script, menu_texts
+from pxeboot.boot.decide import BootDecision, Client, Firmware
+from pxeboot.boot.rules import LOCAL_BOOTS, BootRules, RuleError
+from pxeboot.boot.scripts import (
+    GRUB_PLATFORMS,
+    ScriptContext,
+    grub_config,
+    grub_local,
+    ipxe_refusal,
+    ipxe_script,
+    menu_texts,
+)
 from pxeboot.errors import Invalid, NotFound
 from pxeboot.i18n import translations
 from pxeboot.services import boots, lookup, tokens
@@ -25,6 +37,8 @@ router = APIRouter(tags=["boot"])
 GET_HEAD = ["GET", "HEAD"]
 # A script holds a one-time token and is true for a moment only.
 NO_STORE = {"Cache-Control": "no-store"}
+FIRMWARES: Final[dict[str, Firmware]] = {platform: name for name, platform in GRUB_PLATFORMS.items()}
+LONGEST_FORM = 4096
 
 
 def peer(request: Request) -> str:
@@ -44,19 +58,55 @@ def asked(request: Request) -> str:
 Asked = Annotated[str, Depends(asked)]
 
 
-class BigFile(FileResponse):
-    """A file in pieces of 1 MiB: each costs a hop to a thread, and an initramfs has a hundred of them."""
+async def form(request: Request) -> dict[str, str]:
+    """What iPXE's `params` posted, or the query; each value decoded once. Never logged: it holds a
+    password."""
+    if request.method != "POST":
+        return dict(request.query_params)
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LONGEST_FORM:
+            raise Invalid(f"A form of the boot plane has at most {LONGEST_FORM} bytes.")
+    return {key: values[0] for key, values in parse_qs(body.decode("ascii", "replace")).items()}
 
-    chunk_size = 1 << 20
+
+Form = Annotated[dict[str, str], Depends(form)]
+Platform = Annotated[str, Path(description="GRUB's $grub_cpu-$grub_platform: i386-pc, x86_64-efi, …")]
 
 
 @router.api_route("/boot/grub/{mac}", methods=GET_HEAD)
 def grub(mac: str, request: Request, these: ServicesDep, address: Peer) -> Response:
+    """GRUB's configuration for one machine with 64-bit UEFI."""
+    return grub_on("x86_64-efi", mac, request, these, address)
+
+
+@router.api_route("/boot/grub/{platform}/{mac}", methods=GET_HEAD)
+def grub_on(platform: Platform, mac: str, request: Request, these: ServicesDep, address: Peer) -> Response:
     """GRUB's configuration for one machine."""
-    # GRUB is only ever loaded by UEFI here: BIOS machines get iPXE.
-    client = Client(_mac(mac), "uefi-x64", "grub")
-    decision, context = _decide(these, client, request, address, "")
-    return PlainTextResponse(grub_config(decision, context), headers=NO_STORE)
+    client = Client(_mac(mac), _firmware(platform), "grub")
+    decision, token = _decide(these, client, request, address, "")
+    return PlainTextResponse(grub_config(decision, _context(these, client, request, token)), headers=NO_STORE)
+
+
+@router.api_route("/boot/grub/{platform}/{mac}/{how}", methods=GET_HEAD)
+def handed_over(platform: Platform, mac: str, how: str, request: Request, these: ServicesDep) -> Response:
+    """What GRUB does for an iPXE that was told to start the own disk in a way iPXE does not know."""
+    client = Client(_mac(mac), _firmware(platform), "grub")
+    if how != "firmware-setup":
+        try:
+            BootRules.parse({"local_boot": how})
+        except RuleError as error:
+            raise NotFound("way to boot", how, f"There are {', '.join(LOCAL_BOOTS)}.") from error
+    if request.method == "GET":
+        these.journal.record(
+            "boot",
+            "boot.handed-over",
+            f"iPXE on {client.mac} handed over to GRUB: {how}.",
+            mac=client.mac,
+            data={"address": peer(request), "firmware": client.firmware, "local": how},
+        )
+    return PlainTextResponse(grub_local(how, _context(these, client, request)), headers=NO_STORE)
 
 
 @router.api_route("/boot/ipxe", methods=GET_HEAD)
@@ -69,32 +119,87 @@ def ipxe(
     platform: Annotated[str, Query(description="iPXE's ${platform}: pcbios or efi")] = "",
 ) -> Response:
     """The iPXE script for one machine."""
-    client = Client(_mac(mac), "uefi-x64" if platform == "efi" else "bios", "ipxe")
-    decision, context = _decide(these, client, request, address, uuid)
-    return PlainTextResponse(ipxe_script(decision, context), headers=NO_STORE)
+    client = _ipxe_client(mac, platform)
+    decision, token = _decide(these, client, request, address, uuid)
+    return PlainTextResponse(ipxe_script(decision, _context(these, client, request, token)), headers=NO_STORE)
 
 
-@router.api_route("/grub/grub.cfg", methods=GET_HEAD)
-@router.api_route("/boot/files/grub/grub.cfg", methods=GET_HEAD)
-def stub_config(these: ServicesDep, local: Asked) -> Response:
-    """What a GRUB that came by UEFI HTTP Boot reads first (its prefix is (http,SERVER)/grub)."""
-    return PlainTextResponse(stub(these.settings, these.base_url_at(local)), headers=NO_STORE)
+@router.api_route("/boot/ipxe/entry", methods=["GET", "POST"])
+def ipxe_entry(request: Request, these: ServicesDep, address: Peer, given: Form) -> Response:
+    """A protected entry, for its name and password.
+
+    The script sends both through iPXE's `uristring`, lest a space ends a word: in a form that is one encoding
+    more than the form's own.
+    """
+    client = _ipxe_client(given.get("mac", ""), given.get("platform", ""))
+    name = given.get("name", "")[:64]
+    user, password = given.get("user", ""), given.get("password", "")
+    if request.method == "POST":
+        user, password = unquote(user), unquote(password)
+    with these.read() as session:
+        found = boots.choose(
+            session,
+            client,
+            name,
+            user=user,
+            password=password,
+            address=address,
+            is_owner=these.leases.may_speak,
+            settings=these.settings,
+            now=datetime.now(UTC),
+        )
+    context = _context(these, client, request)
+    if found.decision is not None:
+        sentence, kind = found.decision.reason, "boot.chosen"
+        script = ipxe_script(found.decision, context, chosen=True)
+    else:
+        sentence, kind = f"{client.mac} was refused the entry {name!r}: {found.refused}.", "boot.not-chosen"
+        texts = context.texts
+        shown = {"throttled": texts.throttled, "wrong-password": texts.wrong_password}
+        script = ipxe_refusal(shown.get(found.refused, texts.refused), context)
+    these.journal.record("boot", kind, sentence, mac=client.mac, data={"address": address, "entry": name})
+    return PlainTextResponse(script, headers=NO_STORE)
+
+
+@router.api_route("/grub/{name:path}", methods=GET_HEAD)
+def grub_file(name: str, request: Request, these: ServicesDep, address: Peer, local: Asked) -> Response:
+    """What a GRUB that came by UEFI HTTP Boot reads: its prefix is (http,SERVER)/grub."""
+    return boot_file(f"grub/{name}", request, these, address, local)
 
 
 @router.api_route("/boot/files/{name:path}", methods=GET_HEAD)
-def boot_file(name: str, these: ServicesDep) -> Response:
-    """A boot file: Range, strong ETag."""
+def boot_file(name: str, request: Request, these: ServicesDep, address: Peer, local: Asked) -> Response:
+    """A boot file, or what `pxeboot.adapters.boottree` makes up: the same tree as by TFTP."""
     root = these.settings.boot_dir.resolve()
     try:
-        path = (root / normalise(name)).resolve()
-    except (AccessViolation, ValueError) as error:
-        raise Invalid(f"{name!r} cannot be read: {error}.") from error
-    if not path.is_relative_to(root) or not path.is_file():
+        name = normalise(name)
+        path = (root / name).resolve()
+    except (AccessViolation, ValueError, OSError) as error:
+        raise Invalid(f"{name[:200]!r} cannot be read: {error}.") from error
+    answer: Response | None = None
+    if path.is_relative_to(root) and path.is_file():
+        answer = file_answer(path, request)
+    elif text := virtual_file(name, these.base_url_at(local), these.settings.server.language):
+        answer = text_answer(text, request)
+    if answer is None or request.method == "GET":
+        _note_file(these, address, name[:200], there=answer is not None)
+    if answer is None:
         raise NotFound("boot file", name)
-    # A file that is replaced by another of the same size in the same second must not look the same.
-    status = path.stat()
-    etag = f'"{status.st_mtime_ns:x}-{status.st_size:x}-{status.st_ino:x}"'
-    return BigFile(path, media_type="application/octet-stream", headers={"ETag": etag}, stat_result=status)
+    return answer
+
+
+def _note_file(these: Services, address: str, name: str, *, there: bool) -> None:
+    if not these.file_notes.is_new(address, name, datetime.now(UTC).timestamp()):
+        return
+    these.journal.record(
+        "http",
+        "http.file" if there else "http.absent",
+        f"{address} reads {name} by HTTP."
+        if there
+        else f"{address} asked for {name} by HTTP: there is none.",
+        mac=these.leases.mac_of(address),
+        data={"address": address, "name": name},
+    )
 
 
 def _mac(text: str) -> str:
@@ -104,37 +209,51 @@ def _mac(text: str) -> str:
     return mac
 
 
+def _firmware(platform: str) -> Firmware:
+    firmware = FIRMWARES.get(platform)
+    if firmware is None:
+        raise NotFound("GRUB platform", platform[:40], f"There are {', '.join(FIRMWARES)}.")
+    return firmware
+
+
+def _ipxe_client(mac: str, platform: str) -> Client:
+    return Client(_mac(mac), "uefi-x64" if platform == "efi" else "bios", "ipxe")
+
+
 def _decide(
     these: Services, client: Client, request: Request, address: str, uuid: str
-) -> tuple[BootDecision, ScriptContext]:
+) -> tuple[BootDecision, str]:
+    """The decision with the token of this boot; a HEAD request changes nothing."""
     now = datetime.now(UTC)
-    settings = these.settings
-    token = tokens.NO_TOKEN
     if request.method == "HEAD":
         with these.read() as session:
-            decision = boots.preview(session, client, uuid=uuid, settings=settings, now=now)
-    else:
-        with these.write() as session:
-            found = boots.begin(
-                session,
-                client,
-                address=address,
-                uuid=uuid,
-                is_owner=these.leases.may_speak,
-                settings=settings,
-                now=now,
-            )
-            if found.task_id:
-                # The sender is up before the agent is: an agent that hears nothing turns to HTTP.
-                these.sessions.session_for(session, found.task_id)
-        decision, token = found.decision, found.token
-    language = settings.server.language
-    return decision, ScriptContext(
+            decision = boots.preview(session, client, uuid=uuid, settings=these.settings, now=now)
+        return decision, tokens.NO_TOKEN
+    with these.write() as session:
+        found = boots.begin(
+            session,
+            client,
+            address=address,
+            uuid=uuid,
+            is_owner=these.leases.may_speak,
+            settings=these.settings,
+            now=now,
+        )
+        if found.task_id:
+            # The sender is up before the agent is: an agent that hears nothing turns to HTTP.
+            these.sessions.session_for(session, found.task_id)
+    return found.decision, found.token
+
+
+def _context(these: Services, client: Client, request: Request, token: str = "") -> ScriptContext:
+    language = these.settings.server.language
+    return ScriptContext(
         base_url=these.base_url_at(asked(request)),
         mac=client.mac,
         token=token,
         key=these.store.public_key,
         language=language,
-        kernel_arguments=settings.boot.kernel_arguments,
+        kernel_arguments=these.settings.boot.kernel_arguments,
+        firmware=client.firmware,
         texts=menu_texts(translations(language).gettext),
     )

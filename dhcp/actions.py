@@ -1,15 +1,17 @@
-"""What an answer is made of: where a request arrived, what to send where, and what to tell the journal."""
+"""What an answer is made of: where a request arrived, what to send where, what to look up, what to tell."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from dhcp import options as opt
 from dhcp.packet import ANY, BROADCAST, BROADCAST_FLAG, MessageType, Packet
 
 SERVER_PORT: Final = 67
 CLIENT_PORT: Final = 68
 PXE_PORT: Final = 4011
+_RELAY_PORT: Final = 19  # of option 82
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +72,26 @@ class Noted:
     data: dict[str, object] = field(default_factory=dict)
 
 
-Action = Send | Noted
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """Look whether somebody already uses this address, then tell `Responder.probed` (RFC 2131 §2.2, §4.3.1).
+
+    Attributes:
+        address: what we are about to offer for the first time.
+        interface: where to look. The machine is on this link when `packet.giaddr` is 0.0.0.0 (ARP); else it
+            is behind a relay, where only an ICMP echo gets.
+        mac: who is to have it: an ARP answer from `mac` itself is no conflict.
+        packet, arrived_on: the DISCOVER that waits.
+    """
+
+    address: str
+    interface: str
+    mac: str
+    packet: Packet
+    arrived_on: Arrival
+
+
+Action = Send | Noted | Probe
 
 
 def deliver(request: Packet, reply: Packet, arrived_on: Arrival) -> Send:
@@ -79,7 +100,8 @@ def deliver(request: Packet, reply: Packet, arrived_on: Arrival) -> Send:
     | the request | the reply goes to |
     |---|---|
     | came to 4011 (PXE 2.1; EDK2 also sends *from* 4011) | its source address and port |
-    | came through a relay (giaddr) | giaddr:67; a NAK with the broadcast bit set, for the relay (§4.3.2) |
+    | came through a relay (giaddr) | giaddr:67, or the port it came from if 82.19 says so (RFC 8357); a NAK
+    with the broadcast bit set, for the relay (§4.3.2) |
     | gets a NAK | 255.255.255.255:68: its address is what is wrong |
     | has ciaddr (not a DISCOVER: there it is rubbish) | ciaddr:68 |
     | has the broadcast bit, or no Ethernet address | 255.255.255.255:68 |
@@ -87,12 +109,16 @@ def deliver(request: Packet, reply: Packet, arrived_on: Arrival) -> Send:
     """
     limit = request.size_limit
     if arrived_on.port == PXE_PORT:
-        return Send(packet=reply, to=arrived_on.source, port=arrived_on.source_port, limit=limit)
+        source = arrived_on.source if arrived_on.source != ANY else BROADCAST
+        return Send(packet=reply, to=source, port=arrived_on.source_port, limit=limit)
     nak = reply.message_type == MessageType.NAK
     if request.giaddr != ANY:
         if nak:
             reply = replace(reply, flags=reply.flags | BROADCAST_FLAG)
-        return Send(packet=reply, to=request.giaddr, port=SERVER_PORT, limit=limit)
+        information = request.options.get(opt.RELAY_AGENT_INFORMATION)
+        own_port = information is not None and _RELAY_PORT in opt.suboptions(information)
+        port = arrived_on.source_port if own_port else SERVER_PORT
+        return Send(packet=reply, to=request.giaddr, port=port, limit=limit)
     if nak:
         return Send(packet=reply, to=BROADCAST, port=CLIENT_PORT, limit=limit)
     if request.ciaddr != ANY and request.message_type != MessageType.DISCOVER:

@@ -15,6 +15,8 @@ from dhcp.pxe import PxeClient
 
 # PXE_DISCOVERY_CONTROL (43.6) with bit 3: take the boot file named in this packet: no menu, no port 4011.
 BOOT_FROM_PACKET: Final = b"\x06\x01\x08\xff"
+# A Raspberry Pi's boot ROM takes an offer only with this menu entry (43.9) in it.
+RASPBERRY_PI: Final = b"\x06\x01\x08\x09\x14\x00\x00\x11Raspberry Pi Boot\xff"
 # iPXE: do not wait two seconds for a ProxyDHCP offer (175.176 = no-pxedhcp).
 IPXE_NO_PROXY: Final = b"\xb0\x01\x01"
 
@@ -77,7 +79,8 @@ def boot_fields(client: PxeClient, boot: BootFile, request: Packet, server: str)
     if client.http:
         del options[opt.TFTP_SERVER_NAME]  # the URL says it all
     else:
-        options[opt.VENDOR_SPECIFIC] = BOOT_FROM_PACKET
+        pi = client.architecture.name == "raspberry-pi"
+        options[opt.VENDOR_SPECIFIC] = RASPBERRY_PI if pi else BOOT_FROM_PACKET
     if client.ipxe:
         options[opt.IPXE_ENCAPSULATED] = IPXE_NO_PROXY
     uuid = request.options.get(opt.CLIENT_UUID)

@@ -9,30 +9,26 @@ seconds and stay in memory: after a crash the client's REQUEST is simply judged 
 
 from __future__ import annotations
 
-import fcntl
-import heapq
-import os
 import sqlite3
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from socket import inet_aton
+from typing import Protocol
 
+from dhcp.leasefile import COLUMNS, LeaseError, LeaseFile, State
+from dhcp.reuse import Walk
 from dhcp.subnets import Pool
 
-State = Literal["offered", "bound", "released", "declined"]
-
-
-class LeaseError(Exception):
-    """The lease table cannot be read or written, or is in use by another process."""
+__all__ = ["Lease", "LeaseError", "LeaseStore", "LeaseTaken", "SqliteLeases", "State"]
 
 
 class LeaseTaken(LeaseError):
     """Somebody else holds the address: a caller's mistake, refused before any harm."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Lease:
-    """One address and the machine it was last given to.
+    """One address and the machine it was last given to. A value: nothing changes one after it was made.
 
     Attributes:
         address: dotted quad.
@@ -41,6 +37,7 @@ class Lease:
         state: `offered`, `bound`, `released`, or `declined` (quarantine).
         starts, expires: seconds since the epoch; after `expires` the address may go to somebody else.
         host_name, client_id: what the client last said (options 12 and 61, the latter in hex).
+        agent: what its relay said (option 82, in hex), "" = there was none.
     """
 
     address: str
@@ -51,6 +48,7 @@ class Lease:
     expires: float
     host_name: str = ""
     client_id: str = ""
+    agent: str = ""
 
     def active(self, now: float) -> bool:
         """Whether nobody else may have the address now."""
@@ -100,36 +98,24 @@ class LeaseStore(Protocol):
         """After a failed `finish`: forget what is not on disk, later changes too. Raises LeaseError."""
 
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS lease (
-    address   TEXT PRIMARY KEY,
-    subnet    TEXT NOT NULL,
-    mac       TEXT,
-    state     TEXT NOT NULL CHECK (state IN ('bound', 'released', 'declined')),
-    starts    REAL NOT NULL,
-    expires   REAL NOT NULL,
-    host_name TEXT NOT NULL DEFAULT '',
-    client_id TEXT NOT NULL DEFAULT '',
-    UNIQUE (subnet, mac)
-) WITHOUT ROWID;
-"""
 # A machine has one row per subnet ...
-_FORGET = "DELETE FROM lease WHERE subnet = :subnet AND mac = :mac AND address <> :address"
+_FORGET = "DELETE FROM lease WHERE subnet = ? AND mac = ? AND address <> ?"
 # ... and an address changes hands only when nobody holds it: the database itself refuses two owners.
-_BIND = """
-INSERT INTO lease (address, subnet, mac, state, starts, expires, host_name, client_id)
-VALUES (:address, :subnet, :mac, :state, :starts, :expires, :host_name, :client_id)
+_BIND = f"""
+INSERT INTO lease ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (address) DO UPDATE SET subnet = excluded.subnet, mac = excluded.mac, state = excluded.state,
-    starts = excluded.starts, expires = excluded.expires,
-    host_name = excluded.host_name, client_id = excluded.client_id
+    starts = excluded.starts, expires = excluded.expires, host_name = excluded.host_name,
+    client_id = excluded.client_id, agent = excluded.agent
 WHERE lease.mac = excluded.mac OR lease.expires <= excluded.starts
 """
-_RELEASE = "UPDATE lease SET state = 'released', expires = :expires WHERE address = :address AND mac = :mac"
+_RELEASE = "UPDATE lease SET state = 'released', expires = ? WHERE address = ? AND mac = ?"
 _DECLINE = """
 INSERT OR REPLACE INTO lease (address, subnet, mac, state, starts, expires)
-VALUES (:address, :subnet, NULL, 'declined', :starts, :expires)
+VALUES (?, ?, NULL, 'declined', ?, ?)
 """
-_COLUMNS = "address, subnet, mac, state, starts, expires, host_name, client_id"
+_OWNER = "SELECT 1 FROM lease WHERE address = ? AND mac = ? AND starts = ?"
+
+_Values = tuple[str | float | None, ...]
 
 
 class SqliteLeases:
@@ -145,39 +131,27 @@ class SqliteLeases:
             LeaseError: another process has it, or the file cannot be read as a lease table.
         """
         self.path = path
-        self._changes: list[tuple[str, dict[str, object]]] = []
+        self._changes: list[tuple[str, list[_Values]]] = []  # statements in order, like ones together
         self._by_address: dict[str, Lease] = {}
         self._by_mac: dict[str, dict[str, Lease]] = {}
-        self._walks: dict[str, _Walk] = {}
-        self._lock = os.open(
-            path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-        )
+        # The rows of the file, as they are once the changes are written: an offer is in memory only.
+        self._rows: dict[tuple[str, str], str] = {}  # (subnet, mac) -> address
+        self._row_of: dict[str, tuple[str, str]] = {}
+        self._walks: dict[str, Walk] = {}
+        self._file = LeaseFile(path)
+        self._database = self._file.database
         try:
-            # Two daemons on one table would both think an address free; the lock dies with its process.
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            for statement in (
-                "PRAGMA journal_mode=WAL",
-                "PRAGMA synchronous=FULL",
-                "PRAGMA busy_timeout=2000",
-            ):
-                self._database.execute(statement)
-            self._database.executescript(_SCHEMA)
             self._load()
-        except BlockingIOError as error:
-            os.close(self._lock)
-            raise LeaseError(f"{path} is in use by another process") from error
-        except sqlite3.Error as error:
-            os.close(self._lock)
-            raise LeaseError(f"{path} cannot be used as a lease table: {error}") from error
+        except (sqlite3.Error, LeaseError) as error:
+            self._file.close()
+            raise LeaseError(f"{path} cannot be read: {error}") from error
 
     def close(self) -> None:
         """Commit and let go of the file."""
         try:
             self.commit()
         finally:
-            self._database.close()
-            os.close(self._lock)
+            self._file.close()
 
     def lease_of(self, mac: str, subnet: str | None = None) -> Lease | None:
         leases = self._by_mac.get(mac)
@@ -193,19 +167,46 @@ class SqliteLeases:
     def all(self) -> list[Lease]:
         return list(self._by_address.values())
 
+    def select(
+        self,
+        *,
+        subnet: str | None = None,
+        state: State | None = None,
+        text: str = "",
+        now: float | None = None,
+    ) -> list[Lease]:
+        """Leases in the order of their addresses, from memory, for pages and the API; from any thread.
+
+        Args:
+            subnet, state: only these.
+            text: only those with it in address, hardware address or host name (capitals do not matter).
+            now: only those that nobody else may have at this moment.
+        """
+        text = text.lower()
+        found = [
+            lease
+            for lease in self.all()
+            if (subnet is None or lease.subnet == subnet)
+            and (state is None or lease.state == state)
+            and (now is None or lease.expires > now)
+            and (not text or text in lease.address or text in lease.mac or text in lease.host_name.lower())
+        ]
+        return sorted(found, key=lambda lease: inet_aton(lease.address))
+
     def offer(
         self, mac: str, pool: Pool, wanted: tuple[str, ...], now: float, seconds: float
     ) -> Lease | None:
+        known = self._by_address
         for address in wanted:
-            holder = self._by_address.get(address)
-            if holder is None or holder.mac == mac or not holder.active(now):
+            holder = known.get(address)
+            if holder is None or holder.mac == mac or holder.expires <= now:
                 break
         else:
             found = self._walk(pool).next(now)
             if found is None:
                 return None
             address = found
-        holder = self._by_address.get(address)
+            holder = known.get(address)
         if holder is not None and holder.held_by(mac, now):
             return holder  # its own running lease: an offer must not shorten it
         lease = Lease(
@@ -215,32 +216,36 @@ class SqliteLeases:
         return lease
 
     def bind(self, lease: Lease, now: float) -> None:
-        holder = self._by_address.get(lease.address)
-        if holder is not None and holder.mac != lease.mac and holder.active(now):
-            raise LeaseTaken(f"{lease.address} is held by {holder.mac or 'nobody (quarantine)'}")
-        previous = self._by_mac.get(lease.mac, {}).get(lease.subnet)
-        if previous is not None and previous.address != lease.address:
+        address, subnet, mac = lease.address, lease.subnet, lease.mac
+        holder = self._by_address.get(address)
+        if holder is not None and holder.mac != mac and holder.expires > now:
+            raise LeaseTaken(f"{address} is held by {holder.mac or 'nobody (quarantine)'}")
+        mine = self._by_mac.get(mac)
+        previous = mine.get(subnet) if mine else None
+        if previous is not None and previous.address != address:
             self._forget(previous)
         self._put(lease)
-        values: dict[str, object] = {
-            "address": lease.address,
-            "subnet": lease.subnet,
-            "mac": lease.mac,
-            "state": lease.state,
-            "starts": lease.starts,
-            "expires": lease.expires,
-            "host_name": lease.host_name,
-            "client_id": lease.client_id,
-        }
-        self._changes.append((_FORGET, values))
-        self._changes.append((_BIND, values))
+        key = (subnet, mac)
+        row = self._rows.get(key)
+        if row is not None and row != address:
+            self._change(_FORGET, (subnet, mac, address))
+            self._row_of.pop(row, None)
+        if row != address:
+            if (other := self._row_of.get(address)) is not None:
+                self._rows.pop(other, None)
+            self._rows[key], self._row_of[address] = address, key
+        self._change(
+            _BIND,
+            (address, subnet, mac, lease.state, lease.starts, lease.expires, lease.host_name,
+             lease.client_id, lease.agent or None),
+        )  # fmt: skip
 
     def release(self, mac: str, address: str, now: float) -> bool:
         lease = self._by_address.get(address)
         if lease is None or lease.mac != mac or not lease.active(now):
             return False
         if lease.state == "bound":
-            self._changes.append((_RELEASE, {"address": address, "mac": mac, "expires": now}))
+            self._change(_RELEASE, (now, address, mac))
         # The record stays: the machine gets the same address again as long as nobody needed it.
         self._put(replace(lease, state="released", expires=now))
         return True
@@ -251,13 +256,9 @@ class SqliteLeases:
             return False
         self._drop(lease)
         self._put(replace(lease, mac="", state="declined", starts=now, expires=now + seconds))
-        values: dict[str, object] = {
-            "address": address,
-            "subnet": lease.subnet,
-            "starts": now,
-            "expires": now + seconds,
-        }
-        self._changes.append((_DECLINE, values))
+        if (key := self._row_of.pop(address, None)) is not None:
+            self._rows.pop(key, None)
+        self._change(_DECLINE, (address, lease.subnet, now, now + seconds))
         return True
 
     def prepare(self) -> bool:
@@ -266,9 +267,10 @@ class SqliteLeases:
         changes, self._changes = self._changes, []
         try:
             self._database.execute("BEGIN IMMEDIATE")
-            for statement, values in changes:
-                if self._database.execute(statement, values).rowcount == 0 and statement is _BIND:
-                    raise LeaseError(f"{values['address']} has another owner in {self.path}")
+            for statement, rows in changes:
+                done = self._database.executemany(statement, rows).rowcount
+                if statement is _BIND and done != len(rows):
+                    raise LeaseError(f"{self._refused(rows)} has another owner in {self.path}")
         except (sqlite3.Error, LeaseError) as error:
             self.abandon()
             raise error if isinstance(error, LeaseError) else LeaseError(f"{self.path}: {error}") from error
@@ -299,10 +301,23 @@ class SqliteLeases:
                 self.abandon()
                 raise
 
+    def _change(self, statement: str, values: _Values) -> None:
+        if self._changes and self._changes[-1][0] is statement:
+            self._changes[-1][1].append(values)
+        else:
+            self._changes.append((statement, [values]))
+
+    def _refused(self, rows: list[_Values]) -> str:
+        """The first address of these bindings that the database left to somebody else."""
+        for address, _, mac, _, starts, *_ in rows:
+            if self._database.execute(_OWNER, (address, mac, starts)).fetchone() is None:
+                return str(address)
+        return "an address"
+
     def _load(self) -> None:
         self._by_address, self._by_mac, self._walks = {}, {}, {}
-        for row in self._database.execute(f"SELECT {_COLUMNS} FROM lease"):
-            address, subnet, mac, state, starts, expires, host_name, client_id = row
+        self._rows, self._row_of = {}, {}
+        for address, subnet, mac, state, starts, expires, host_name, client_id, agent in self._file.rows():
             self._put(
                 Lease(
                     address=address,
@@ -313,22 +328,28 @@ class SqliteLeases:
                     expires=expires,
                     host_name=host_name,
                     client_id=client_id,
+                    agent=agent or "",
                 )
             )
+            if mac:
+                self._rows[subnet, mac], self._row_of[address] = address, (subnet, mac)
 
     def _put(self, lease: Lease) -> None:
         previous = self._by_address.get(lease.address)
         if previous is not None and previous.mac != lease.mac:
             self._drop(previous)
         if lease.mac:
-            mine = self._by_mac.setdefault(lease.mac, {})
-            old = mine.get(lease.subnet)
-            elsewhere = old is not None and old.address != lease.address
-            if old is not None and elsewhere and old.state == "offered" and lease.state != "released":
-                self._forget(old)  # one promise per machine
-                mine = self._by_mac.setdefault(lease.mac, {})
-            if not (elsewhere and lease.state == "released"):
-                mine[lease.subnet] = lease
+            mine = self._by_mac.get(lease.mac)
+            if mine is None:
+                self._by_mac[lease.mac] = {lease.subnet: lease}
+            else:
+                old = mine.get(lease.subnet)
+                elsewhere = old is not None and old.address != lease.address
+                if old is not None and elsewhere and old.state == "offered" and lease.state != "released":
+                    self._forget(old)  # one promise per machine
+                    mine = self._by_mac.setdefault(lease.mac, {})
+                if not (elsewhere and lease.state == "released"):
+                    mine[lease.subnet] = lease
         self._by_address[lease.address] = lease
         walk = self._walks.get(lease.subnet)
         if walk is not None:
@@ -346,50 +367,12 @@ class SqliteLeases:
 
     def _forget(self, lease: Lease) -> None:
         self._drop(lease)
-        # The address counts as never used again, but the walk may have passed it: start anew.
-        self._walks.pop(lease.subnet, None)
+        walk = self._walks.get(lease.subnet)
+        if walk is not None:
+            walk.give_back(lease.address)
 
-    def _walk(self, pool: Pool) -> _Walk:
+    def _walk(self, pool: Pool) -> Walk:
         walk = self._walks.get(pool.subnet)
         if walk is None or walk.pool is not pool:  # first time, or the configuration changed
-            walk = self._walks[pool.subnet] = _Walk(pool, self._by_address)
+            walk = self._walks[pool.subnet] = Walk(pool, self._by_address)
         return walk
-
-
-class _Walk:
-    """The order in which one pool's addresses are given: never used ones first, then the longest unused."""
-
-    def __init__(self, pool: Pool, known: dict[str, Lease]) -> None:
-        self.pool = pool
-        self._known = known
-        self._fresh = iter(pool)
-        self._idle: list[
-            tuple[float, str]
-        ] = []  # heap of (expires, address); stale entries are skipped on the way
-        self._rebuild()
-
-    def note(self, lease: Lease, known: int) -> None:
-        """A lease changed: its address is to be found again when it expires."""
-        if lease.address not in self.pool:
-            return
-        heapq.heappush(self._idle, (lease.expires, lease.address))
-        if len(self._idle) > 4 * known + 1024:  # renewals leave stale entries behind
-            self._rebuild()
-
-    def next(self, now: float) -> str | None:
-        """A free address, or None: the pool is exhausted."""
-        for address in self._fresh:
-            if address not in self._known:
-                return address
-        while self._idle and self._idle[0][0] <= now:
-            expires, address = heapq.heappop(self._idle)
-            lease = self._known.get(address)
-            if lease is not None and lease.expires == expires:
-                return address  # whoever gets it is noted with a new expiry
-        return None
-
-    def _rebuild(self) -> None:
-        self._idle = [
-            (lease.expires, lease.address) for lease in self._known.values() if lease.address in self.pool
-        ]
-        heapq.heapify(self._idle)

@@ -51,12 +51,6 @@ CLASSLESS_ROUTES: Final = 121
 IPXE_ENCAPSULATED: Final = 175
 END: Final = 255
 
-NAMES: Final[dict[int, str]] = {
-    value: name.lower().replace("_", "-")
-    for name, value in list(globals().items())
-    if name.isupper() and isinstance(value, int)
-}
-
 # Their length is fixed (RFC 2132) and their value steers us: a wrong length is a broken packet, not a wish.
 _FIXED_LENGTH: Final = {
     REQUESTED_ADDRESS: 4,
@@ -145,8 +139,3 @@ def addresses(hosts: Iterable[str]) -> bytes:
 def seconds(duration: float) -> bytes:
     """Whole seconds as 32 bits, at most 0xfffffffe: the value above means "for ever" (RFC 2131 §3.3)."""
     return min(max(int(duration), 0), 0xFFFFFFFE).to_bytes(4, "big")
-
-
-def name(code: int) -> str:
-    """`"53 message-type"`: the number, and the name when we have one."""
-    return f"{code} {NAMES[code]}" if code in NAMES else str(code)

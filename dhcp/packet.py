@@ -50,6 +50,10 @@ _RANK: Final = (
     opt.RENEWAL_TIME,
     opt.REBINDING_TIME,
 )
+_OWN: Final = (opt.CLIENT_UUID, opt.CLIENT_IDENTIFIER)
+_BOUNDLESS: Final = 1 << 30
+_MOST_BLOCKS: Final = 256
+_blocks: dict[tuple[tuple[int, bytes], ...], bytes] = {}  # encoded options by what they say
 
 
 class MessageType(IntEnum):
@@ -92,8 +96,9 @@ class Packet:
         """Read a datagram's payload.
 
         Raises:
-            PacketError: shorter than header and cookie, no magic cookie (plain BOOTP), `hlen` above 16, an
-                option that runs past its field or has an impossible length. Nothing else, whatever the bytes.
+            PacketError: shorter than header and cookie, no magic cookie although it is no BOOTP request of
+                300 bytes, `hlen` above 16, an option that runs past its field or has an impossible length.
+                Nothing else, whatever the bytes.
         """
         if len(data) < _HEADER.size:
             raise PacketError(f"{len(data)} bytes are too few for a DHCP message")
@@ -115,13 +120,15 @@ class Packet:
             file,
             cookie,
         ) = fields
-        if cookie != _COOKIE:
-            raise PacketError("no magic cookie: BOOTP without options, or not BOOTP at all")
+        plain_bootp = cookie != _COOKIE
+        if plain_bootp and (op != 1 or len(data) < _BOOTP_SIZE):
+            raise PacketError("no magic cookie, and no BOOTP request of 300 bytes")
         if op not in (1, 2):
             raise PacketError(f"op is {op}, neither BOOTREQUEST nor BOOTREPLY")
         if hlen > 16:
             raise PacketError(f"a hardware address of {hlen} bytes does not fit in chaddr")
-        options = opt.parse(data, start=_HEADER.size)
+        # RFC 951's vendor area has no form of its own: what we do not know has no options.
+        options = {} if plain_bootp else opt.parse(data, start=_HEADER.size)
         overload = options.get(opt.OVERLOAD, b"\0")[0] if options.get(opt.OVERLOAD) else 0
         if overload & 1:  # RFC 2131 §4.1: first options, then file, then sname
             options = opt.parse(file, options)
@@ -160,45 +167,41 @@ class Packet:
         """
         if len(self.file) > 127 or len(self.sname) > 63 or len(self.chaddr) > 16:
             raise ValueError("file, sname or chaddr does not fit in its NUL-terminated header field")
-        parts = [
-            _HEADER.pack(
-                self.op,
-                self.htype,
-                len(self.chaddr),
-                self.hops,
-                self.xid,
-                self.secs,
-                self.flags,
-                inet_aton(self.ciaddr),
-                inet_aton(self.yiaddr),
-                inet_aton(self.siaddr),
-                inet_aton(self.giaddr),
-                self.chaddr,
-                self.sname,
-                self.file,
-                _COOKIE,
-            )
-        ]
+        header = _HEADER.pack(
+            self.op,
+            self.htype,
+            len(self.chaddr),
+            self.hops,
+            self.xid,
+            self.secs,
+            self.flags,
+            inet_aton(self.ciaddr) if self.ciaddr != ANY else _ZERO,
+            inet_aton(self.yiaddr) if self.yiaddr != ANY else _ZERO,
+            inet_aton(self.siaddr) if self.siaddr != ANY else _ZERO,
+            inet_aton(self.giaddr) if self.giaddr != ANY else _ZERO,
+            self.chaddr,
+            self.sname,
+            self.file,
+            _COOKIE,
+        )
+        shared = self.options.copy()
+        relay = shared.pop(opt.RELAY_AGENT_INFORMATION, None)
+        last = b"" if relay is None else opt.encode(opt.RELAY_AGENT_INFORMATION, relay)
+        # What machines have to themselves; without it most replies of a subnet are alike, and made once.
+        own = b""
+        for code in _OWN:
+            if code in shared:
+                own += opt.encode(code, shared.pop(code))
         room = max(limit, MINIMUM_LIMIT) - _IP_UDP - _HEADER.size - 1
-        last = b""
-        pending = dict(self.options)
-        relay = pending.pop(opt.RELAY_AGENT_INFORMATION, None)
-        if relay is not None:
-            last = opt.encode(opt.RELAY_AGENT_INFORMATION, relay)
-        for code in _RANK:
-            if code in pending:
-                encoded = opt.encode(code, pending.pop(code))
-                if len(encoded) <= room:
-                    room -= len(encoded)
-                    parts.append(encoded)
-        for code, value in pending.items():
-            encoded = opt.encode(code, value)
-            if len(encoded) <= room:
-                room -= len(encoded)
-                parts.append(encoded)
-        parts.append(last)
-        parts.append(b"\xff")
-        return b"".join(parts).ljust(_BOOTP_SIZE, b"\0")
+        key = tuple(shared.items())
+        block = _blocks.get(key)
+        if block is None:
+            if len(_blocks) >= _MOST_BLOCKS:
+                _blocks.clear()
+            block = _blocks[key] = _fill(shared, _BOUNDLESS)
+        if len(block) + len(own) > room:
+            block, own = _fill({**self.options}, room), b""
+        return b"".join((header, block, own, last, b"\xff")).ljust(_BOOTP_SIZE, b"\0")
 
     @property
     def message_type(self) -> int:
@@ -244,7 +247,22 @@ class Packet:
         return inet_ntoa(value) if value is not None and len(value) == 4 else None
 
 
+def _fill(options: Options, room: int) -> bytes:
+    """Options on the wire, the most needed first, those that fit in `room` bytes; never option 82."""
+    parts = []
+    for code in (*_RANK, *options):
+        value = options.pop(code, None) if code != opt.RELAY_AGENT_INFORMATION else None
+        if value is not None:
+            encoded = opt.encode(code, value)
+            if len(encoded) <= room:
+                room -= len(encoded)
+                parts.append(encoded)
+    return b"".join(parts)
+
+
 def printable(value: bytes, limit: int = 255) -> str:
     """Text of a client for a journal: NUL-terminated, at most `limit` characters, no control characters."""
+    if not value:
+        return ""
     text = value.partition(b"\0")[0][:limit].decode("utf-8", "replace")
-    return "".join(char if char.isprintable() else "?" for char in text)
+    return text if text.isprintable() else "".join(char if char.isprintable() else "?" for char in text)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Final
+from uuid import UUID
 
 from dhcp import options as opt
 from dhcp.packet import Packet, printable
@@ -19,6 +20,11 @@ class Architecture:
     code: int
     name: str
     http: bool = False
+
+    @property
+    def uefi(self) -> bool:
+        """Whether its firmware is UEFI, which sorts DHCP offers by their kind (BIOS ROMs take the file)."""
+        return self.name.endswith("-uefi")
 
 
 # RFC 4578 said 7 = EFI byte code and 9 = x86-64, its errata the reverse; firmware uses both: both are x64.
@@ -33,9 +39,18 @@ ARCHITECTURES: Final[dict[int, Architecture]] = {
         Architecture(11, "arm64-uefi"),
         Architecture(15, "x86-uefi", http=True),
         Architecture(16, "x64-uefi", http=True),
+        Architecture(17, "x64-uefi", http=True),
         Architecture(18, "arm32-uefi", http=True),
         Architecture(19, "arm64-uefi", http=True),
         Architecture(20, "bios", http=True),
+        Architecture(25, "riscv32-uefi"),
+        Architecture(26, "riscv32-uefi", http=True),
+        Architecture(27, "riscv64-uefi"),
+        Architecture(28, "riscv64-uefi", http=True),
+        Architecture(37, "loongarch32-uefi"),
+        Architecture(38, "loongarch32-uefi", http=True),
+        Architecture(39, "loongarch64-uefi"),
+        Architecture(40, "loongarch64-uefi", http=True),
         Architecture(41, "raspberry-pi"),
     )
 }
@@ -106,6 +121,19 @@ class PxeClient:
     ipxe_features: frozenset[str] = field(default_factory=frozenset)
 
     @property
+    def uuid_readings(self) -> tuple[str, ...]:
+        """Both ways to read `uuid` as text, lower case, the likelier first; one if they are the same.
+
+        SMBIOS 2.6 stores the first three fields little-endian, and firmware sends the bytes as they are
+        stored. iPXE has turned them into the order of the text already, and so has some old firmware: who
+        compares machines accepts either.
+        """
+        if self.uuid is None:
+            return ()
+        stored, text = str(UUID(bytes_le=self.uuid)), str(UUID(bytes=self.uuid))
+        return tuple(dict.fromkeys((text, stored) if self.ipxe else (stored, text)))
+
+    @property
     def kind(self) -> str:
         """A short name for journals: `bios PXE`, `x64-uefi HTTP Boot`, `x64-uefi iPXE`."""
         return f"{self.architecture.name} {'iPXE' if self.ipxe else 'HTTP Boot' if self.http else 'PXE'}"
@@ -118,12 +146,13 @@ class Ignored:
     reason: str
 
 
+_NO_FEATURES: Final[frozenset[str]] = frozenset()
+
+
 def identify(packet: Packet) -> PxeClient | PlainClient | Ignored:
-    """Judge a request by what it says of itself. Never raises for a parsed packet."""
+    """Judge a request, also one of BOOTP, by what it says of itself. Never raises for a parsed packet."""
     if packet.op != 1:
         return Ignored("a reply of another server, not a request")
-    if not packet.message_type:
-        return Ignored("BOOTP without a DHCP message type (option 53)")
     mac = hardware_address(packet)
     if mac is None:
         return Ignored("no usable hardware address in chaddr or option 61")
@@ -131,9 +160,9 @@ def identify(packet: Packet) -> PxeClient | PlainClient | Ignored:
     vendor_class = options.get(opt.VENDOR_CLASS, b"")
     http = vendor_class.startswith(b"HTTPClient")
     ipxe_encapsulated = options.get(opt.IPXE_ENCAPSULATED)
-    user_class = _user_class(options.get(opt.USER_CLASS, b""))
+    user_class = _user_class(options[opt.USER_CLASS]) if opt.USER_CLASS in options else ""
     # 175 is in a private range: only iPXE's own feature list, or the user class, makes it iPXE.
-    features = frozenset[str]() if ipxe_encapsulated is None else _features(ipxe_encapsulated)
+    features = _NO_FEATURES if ipxe_encapsulated is None else _features(ipxe_encapsulated)
     ipxe = user_class == "iPXE" or bool(features)
     if not http and not vendor_class.startswith(b"PXEClient") and not ipxe:
         return PlainClient(mac=mac, host_name=packet.host_name, vendor_class=printable(vendor_class))

@@ -2,61 +2,60 @@
 
 Pure but for the lease table, whose changes the shell commits before it sends anything. The state of a
 client is the table's; each request is judged by the row of `_HANDLERS` for its message type and, for a
-REQUEST, by the fields that tell the four client states of RFC 2131 §4.3.2 apart (`_request`).
+REQUEST, by the fields that tell the four client states of RFC 2131 §4.3.2 apart (`_request`). Where another
+server gives the addresses, and on port 4011, `dhcp.proxy` answers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from socket import inet_ntoa
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from dhcp import options as opt
-from dhcp.actions import Action, Arrival, Noted, Send, deliver
-from dhcp.bootfile import BootChoice, BootFields, BootFile, boot_fields
+from dhcp.actions import PXE_PORT, Action, Arrival, Noted, Probe, Send
+from dhcp.allocation import Allocation
+from dhcp.bootfile import BootChoice, BootFile
+from dhcp.bootp import bootp_reply
+from dhcp.exchange import NOTHING_SET, Exchange, SubnetTable, ignored, server_identifier, settle
+from dhcp.foreign import ForeignServers
 from dhcp.leases import Lease, LeaseStore, LeaseTaken
-from dhcp.options import Options
-from dhcp.packet import ANY, BROADCAST, MessageType, Packet
-from dhcp.pxe import Ignored, PlainClient, PxeClient, hardware_address, identify
-from dhcp.subnets import SubnetConfig
+from dhcp.packet import ANY, MessageType, Packet
+from dhcp.proxy import BOOT_ITEM, boot_server_ack, proxy_offer
+from dhcp.pxe import Ignored, PxeClient, identify
+from dhcp.replies import answer, lease_seconds, nak
+from dhcp.subnets import ClientSettings, HostSettings, SubnetConfig
 
-__all__ = ["Action", "Arrival", "BootChoice", "BootFile", "Noted", "Responder", "Send"]
+__all__ = ["Action", "Arrival", "BootChoice", "BootFile", "Noted", "Probe", "Responder", "Send"]
 
-# What a client may ask for as its own lease time (option 51), at least.
-_SHORTEST_WISH = 60
-_LINK_SELECTION = 5  # RFC 3527
-_SERVER_ID_OVERRIDE = 11  # RFC 5107
-
-
-@dataclass(frozen=True, slots=True)
-class _Exchange:
-    """One request with all that was found out about it."""
-
-    packet: Packet
-    client: PxeClient | PlainClient
-    subnet: SubnetConfig
-    server: str
-    arrived_on: Arrival
-    now: float
-
-    @property
-    def mac(self) -> str:
-        return self.client.mac
-
-    def noted(self, kind: str, sentence: str, **data: object) -> Noted:
-        return Noted(
-            kind=kind, mac=self.client.mac, sentence=sentence, data={"subnet": self.subnet.name, **data}
-        )
+# A probe takes 0.3 s; one not back after this many seconds is lost: the next DISCOVER starts another.
+_PROBE_LOST = 2.0
 
 
 class Responder:
-    """Answers DHCP requests for a set of subnets (mode full)."""
+    """Answers the DHCP requests of a set of subnets."""
 
-    def __init__(self, subnets: Sequence[SubnetConfig], leases: LeaseStore, choice: BootChoice) -> None:
+    def __init__(
+        self,
+        subnets: Sequence[SubnetConfig],
+        leases: LeaseStore,
+        choice: BootChoice,
+        hosts: HostSettings | None = None,
+    ) -> None:
         self.subnets = tuple(subnets)
+        self._table = SubnetTable(subnets)
         self._leases = leases
         self._choice = choice
+        self._hosts = hosts
+        self._addresses = Allocation(leases, hosts)
+        self._foreign = ForeignServers()
+        self._probing: dict[str, tuple[Probe, float]] = {}  # by address: at most as many as the pools hold
+        self._own: set[str] = set()  # every address of ours that clients were told
+
+    @property
+    def foreign(self) -> Mapping[str, Mapping[str, float]]:
+        """Other DHCP servers that clients chose: subnet's name -> server's address -> when last."""
+        return self._foreign.seen
 
     def handle(self, packet: Packet, arrived_on: Arrival, now: float) -> list[Action]:
         """Judge one request.
@@ -66,149 +65,231 @@ class Responder:
             arrived_on: where and how it reached us.
             now: seconds since the epoch.
 
-        Returns: sends and notes, at least one note. Sends may leave only after `LeaseStore.finish()`.
+        Returns: sends, notes and probes; at least one note or probe. Sends may leave only after
+        `LeaseStore.finish()`.
         """
-        client = identify(packet)
-        if isinstance(client, Ignored):
-            return [_ignored(packet, client.reason)]
-        subnet = self._subnet(packet, arrived_on)
-        if subnet is None:
-            where = f"relay {packet.giaddr}" if packet.giaddr != ANY else f"interface {arrived_on.interface}"
-            return [_ignored(packet, f"no subnet is configured for {where}")]
-        if subnet.mode != "full":
-            return [_ignored(packet, f"we give no addresses in {subnet.name} (mode {subnet.mode})")]
-        server = _server_identifier(packet, subnet, arrived_on)
-        if server == ANY:
-            return [_ignored(packet, f"interface {arrived_on.interface} has no address to answer from")]
+        ask = self._judge(packet, arrived_on, now)
+        if isinstance(ask, list):
+            return ask
+        if arrived_on.port == PXE_PORT:
+            return boot_server_ack(ask, self._choice)
+        if ask.subnet.mode == "proxy":
+            return self._beside_another(ask)
+        if opt.MESSAGE_TYPE not in packet.options:
+            return self._bootp(ask)
         handler = self._HANDLERS.get(packet.message_type)
         if handler is None:
-            return [_ignored(packet, f"message type {packet.message_type} is not a client's")]
-        return handler(self, _Exchange(packet, client, subnet, server, arrived_on, now))
+            return [ignored(packet, f"message type {packet.message_type} is not a client's")]
+        return handler(self, ask)
+
+    def probed(self, probe: Probe, in_use: bool, now: float) -> list[Action]:
+        """Go on with a DISCOVER whose address was looked up: the offer, or quarantine and another address.
+
+        The newest DISCOVER of that machine is answered, which may not be the one that asked for the probe.
+        """
+        latest, _ = self._probing.pop(probe.address, (probe, now))
+        if latest.mac != probe.mac:
+            latest = probe
+        ask = self._judge(latest.packet, latest.arrived_on, now)
+        if isinstance(ask, list):  # the configuration changed meanwhile
+            return ask
+        held = self._leases.owner_of(probe.address)
+        here = [subnet for subnet in (ask.subnet, *ask.shared) if subnet.contains(probe.address)]
+        if held is None or held.mac != ask.mac or held.state != "offered" or not here:
+            return self._discover(ask)  # overtaken by another message of the same machine
+        ask = replace(ask, subnet=here[0])  # the first one may have been full
+        if not in_use:
+            return self._offer(ask, probe.address)
+        self._leases.decline(ask.mac, probe.address, now, ask.subnet.decline_seconds)
+        why = f"{probe.address} answers although nobody has it from us: out of use for "
+        note = ask.noted("dhcp.conflict", f"{why}{ask.subnet.decline_seconds} s", address=probe.address)
+        return [note, *self._discover(ask)]
+
+    def _judge(self, packet: Packet, arrived_on: Arrival, now: float) -> Exchange | list[Action]:
+        """All that is found out before the message type matters, or the note that says why it ends here."""
+        client = identify(packet)
+        if isinstance(client, Ignored):
+            return [ignored(packet, client.reason)]
+        here = self._table.candidates(packet, arrived_on)
+        if not here:
+            where = f"relay {packet.giaddr}" if packet.giaddr != ANY else f"interface {arrived_on.interface}"
+            return [ignored(packet, f"no subnet is configured for {where}")]
+        settings: ClientSettings | None = None
+        if self._hosts is not None:
+            uuid = client.uuid if isinstance(client, PxeClient) else None
+            settings = self._hosts.settings_of(client.mac, uuid)
+        settings = settings or NOTHING_SET
+        if len(here) > 1:
+            held = [self._leases.lease_of(client.mac, subnet.name) for subnet in here]
+            active = [lease.address for lease in held if lease is not None and lease.held_by(client.mac, now)]
+            here = settle(here, packet, client.mac, settings, active)
+        subnet = here[0]
+        if subnet.mode == "off":
+            return [ignored(packet, f"we answer nothing in {subnet.name} (mode off)")]
+        server = server_identifier(packet, subnet, arrived_on)
+        if server == ANY:
+            return [ignored(packet, f"interface {arrived_on.interface} has no address to answer from")]
+        if server == arrived_on.address or server == subnet.server:
+            self._own.add(server)
+        return Exchange(packet, client, subnet, server, arrived_on, now, settings, here[1:])
+
+    def _beside_another(self, ask: Exchange) -> list[Action]:
+        """Mode proxy, port 67: DISCOVERs of PXE clients are answered, all else is the other server's."""
+        packet = ask.packet
+        if packet.message_type == MessageType.DISCOVER:
+            return proxy_offer(ask, self._choice)
+        chosen = packet.server_identifier
+        if packet.message_type == MessageType.REQUEST and chosen is not None and not self._ours(ask, chosen):
+            told = self._seen(ask, chosen)
+            return told or [ignored(packet, f"{ask.mac} takes the address of {chosen}")]
+        return [ignored(packet, f"we give no addresses in {ask.subnet.name} (mode proxy)")]
+
+    def _ours(self, ask: Exchange, chosen: str) -> bool:
+        # A relay may know us by two addresses and pass everything on to both.
+        return chosen == ask.server or chosen in self._own
+
+    def _seen(self, ask: Exchange, chosen: str) -> list[Action]:
+        """A client chose another server: remember it, and tell the journal now and then."""
+        if not self._foreign.note(ask.subnet.name, chosen, ask.now):
+            return []
+        return [
+            ask.noted(
+                "dhcp.foreign_seen",
+                f"{chosen} gives addresses in {ask.subnet.name}: {ask.mac} took one",
+                server=chosen,
+            )
+        ]
 
     # --- one method per message type
 
-    def _discover(self, ask: _Exchange) -> list[Action]:
+    def _discover(self, ask: Exchange) -> list[Action]:
         """RFC 2131 §4.3.1. ciaddr is rubbish in some ROMs' DISCOVER and is not looked at."""
         packet, subnet = ask.packet, ask.subnet
         held = self._leases.lease_of(ask.mac, subnet.name)
-        wishes = (self._reserved(ask), held.address if held else None, packet.requested_address)
-        wanted = tuple(address for address in wishes if address and self._may_have(ask, address))
-        lease = self._leases.offer(ask.mac, subnet.pool, wanted, ask.now, subnet.offer_seconds)
-        if lease is None:
-            why = f"no free address in {subnet.name} for {ask.mac}"
-            return [ask.noted("dhcp.exhausted", why)]
-        reply, notes = self._reply(ask, MessageType.OFFER, lease.address)
-        return [deliver(packet, reply, ask.arrived_on), *notes]
+        pending = self._probing.get(held.address) if held else None
+        if pending and pending[0].mac == ask.mac and ask.now < pending[1]:
+            probe = replace(pending[0], packet=packet, arrived_on=ask.arrived_on)
+            self._probing[probe.address] = (probe, pending[1])
+            return [ask.noted("dhcp.ignored", f"asked again while {probe.address} is still looked up")]
+        address = self._addresses.pick(ask)
+        if address is None:
+            if ask.shared:  # the wire has another subnet
+                return self._discover(replace(ask, subnet=ask.shared[0], shared=ask.shared[1:]))
+            return [ask.noted("dhcp.exhausted", f"no free address in {subnet.name} for {ask.mac}")]
+        new = held is None or held.address != address or pending is not None
+        if not (subnet.conflict_probe and new):
+            return self._offer(ask, address)
+        interface = ask.arrived_on.interface
+        probe = Probe(
+            address=address, interface=interface, mac=ask.mac, packet=packet, arrived_on=ask.arrived_on
+        )
+        self._probing[address] = (probe, ask.now + _PROBE_LOST)
+        return [probe]
 
-    def _request(self, ask: _Exchange) -> list[Action]:
+    def _offer(self, ask: Exchange, address: str) -> list[Action]:
+        return answer(ask, self._choice, MessageType.OFFER, address)
+
+    def _request(self, ask: Exchange) -> list[Action]:
         """RFC 2131 §4.3.2: which of its states the client is in shows in 54, 50 and ciaddr (table 4)."""
         packet = ask.packet
         chosen, wanted = packet.server_identifier, packet.requested_address
-        if chosen is not None and packet.ciaddr == ANY:
+        vendor = packet.options.get(opt.VENDOR_SPECIFIC)
+        if vendor is not None and BOOT_ITEM in opt.suboptions(vendor):
+            # PXE 2.1 §2.4: it looks for a boot server by broadcast, as another server's menu told it to.
+            return [ignored(packet, "a search for a boot server (43.71), no request for an address")]
+        # RENEWING and REBINDING name no server; who does, and means another, is not talking to us.
+        if chosen is not None and (packet.ciaddr == ANY or not self._ours(ask, chosen)):
             return self._selecting(ask, chosen, wanted)
         if packet.ciaddr != ANY:  # RENEWING by unicast, REBINDING by broadcast: judged alike
             return self._confirm(ask, packet.ciaddr, "renewed")
         if wanted is None:
-            return [_ignored(packet, "REQUEST with neither server (54), address (50) nor ciaddr")]
+            return [ignored(packet, "REQUEST with neither server (54), address (50) nor ciaddr")]
         return self._confirm(ask, wanted, "confirmed after a restart")
 
-    def _selecting(self, ask: _Exchange, chosen: str, wanted: str | None) -> list[Action]:
-        if chosen != ask.server:
+    def _selecting(self, ask: Exchange, chosen: str, wanted: str | None) -> list[Action]:
+        if not self._ours(ask, chosen):
             lease = self._leases.lease_of(ask.mac, ask.subnet.name)
             if lease is not None and lease.state == "offered":
                 self._leases.release(ask.mac, lease.address, ask.now)
-            return [ask.noted("dhcp.passed", f"{ask.mac} chose the offer of {chosen}", server=chosen)]
+            passed = ask.noted("dhcp.passed", f"{ask.mac} chose the offer of {chosen}", server=chosen)
+            return [passed, *self._seen(ask, chosen)]
+        if chosen != ask.server:
+            ask = replace(ask, server=chosen)  # it knows us by this address
         if wanted is None:
-            return [_ignored(ask.packet, "REQUEST that selects us without an address (option 50)")]
-        if reason := self._refusal(ask, wanted):
-            return self._nak(ask, wanted, reason)
-        return self._bind(ask, wanted, "bound")
+            return [ignored(ask.packet, "REQUEST that selects us without an address (option 50)")]
+        if reason := self._addresses.refusal(ask, wanted):
+            return nak(ask, wanted, reason)
+        return self._acknowledge(ask, wanted, "bound")
 
-    def _confirm(self, ask: _Exchange, address: str, how: str) -> list[Action]:
+    def _confirm(self, ask: Exchange, address: str, how: str) -> list[Action]:
         """INIT-REBOOT, RENEWING and REBINDING: the client believes it has a lease."""
         known = self._leases.lease_of(ask.mac, ask.subnet.name)
         ours = known is not None and known.address == address and known.state in ("bound", "released")
         if known is None and not ask.subnet.authoritative:
             # "If the DHCP server has no record of this client, then it MUST remain silent" (§4.3.2).
-            return [_ignored(ask.packet, f"no record of {ask.mac}, and we are not authoritative here")]
+            return [ignored(ask.packet, f"no record of {ask.mac}, and we are not authoritative here")]
         if not ask.subnet.contains(address):
-            return self._nak(ask, address, f"{address} does not belong to {ask.subnet.name}")
-        if reason := self._refusal(ask, address):
-            return self._nak(ask, address, reason)
+            return nak(ask, address, f"{address} does not belong to {ask.subnet.name}")
+        if reason := self._addresses.refusal(ask, address):
+            return nak(ask, address, reason)
         # An authoritative server that lost its table, or follows another, adopts what is free (booting.md).
-        return self._bind(ask, address, how if ours else f"{how} (adopted: we had no record of it)")
+        return self._acknowledge(ask, address, how if ours else f"{how} (adopted: we had no record of it)")
 
-    def _decline(self, ask: _Exchange) -> list[Action]:
+    def _decline(self, ask: Exchange) -> list[Action]:
         """RFC 2131 §4.3.3: the client found somebody else using the address."""
         address, chosen = ask.packet.requested_address, ask.packet.server_identifier
-        if address is None or (chosen is not None and chosen != ask.server):
-            return [_ignored(ask.packet, "DECLINE without an address (option 50), or for another server")]
+        if address is None or (chosen is not None and not self._ours(ask, chosen)):
+            return [ignored(ask.packet, "DECLINE without an address (option 50), or for another server")]
         if not self._leases.decline(ask.mac, address, ask.now, ask.subnet.decline_seconds):
-            return [_ignored(ask.packet, f"DECLINE of {address}, which {ask.mac} does not hold")]
+            return [ignored(ask.packet, f"DECLINE of {address}, which {ask.mac} does not hold")]
         why = f"{ask.mac} says that {address} is in use by another machine: out of use for "
         return [ask.noted("dhcp.declined", f"{why}{ask.subnet.decline_seconds} s", address=address)]
 
-    def _release(self, ask: _Exchange) -> list[Action]:
+    def _release(self, ask: Exchange) -> list[Action]:
         """RFC 2131 §4.3.4: never answered."""
         address, chosen = ask.packet.ciaddr, ask.packet.server_identifier
-        if chosen is not None and chosen != ask.server:
-            return [_ignored(ask.packet, f"RELEASE for the server {chosen}")]
+        if chosen is not None and not self._ours(ask, chosen):
+            return [ignored(ask.packet, f"RELEASE for the server {chosen}")]
         if not self._leases.release(ask.mac, address, ask.now):
-            return [_ignored(ask.packet, f"RELEASE of {address}, which {ask.mac} does not hold")]
+            return [ignored(ask.packet, f"RELEASE of {address}, which {ask.mac} does not hold")]
         return [ask.noted("dhcp.released", f"{ask.mac} gave back {address}", address=address)]
 
-    def _inform(self, ask: _Exchange) -> list[Action]:
+    def _inform(self, ask: Exchange) -> list[Action]:
         """RFC 2131 §4.3.5: the client has an address of its own; no lease time, no yiaddr."""
-        if ask.packet.ciaddr == ANY or not ask.subnet.contains(ask.packet.ciaddr):
+        packet, source = ask.packet, ask.arrived_on.source
+        if packet.ciaddr == ANY and packet.giaddr == ANY and ask.subnet.contains(source):
+            packet = replace(packet, ciaddr=source)  # it forgot to say what its datagram says
+            ask = replace(ask, packet=packet)
+        if packet.ciaddr == ANY or not ask.subnet.contains(packet.ciaddr):
             # Answering to any ciaddr would let a stranger have us send packets anywhere.
-            return [
-                _ignored(ask.packet, f"INFORM of {ask.packet.ciaddr}, not an address of {ask.subnet.name}")
-            ]
-        reply, notes = self._reply(ask, MessageType.ACK, None)
-        return [deliver(ask.packet, reply, ask.arrived_on), *notes]
+            return [ignored(packet, f"INFORM of {packet.ciaddr}, not an address of {ask.subnet.name}")]
+        return answer(ask, self._choice, MessageType.ACK, None)
 
-    _HANDLERS: ClassVar[dict[int, Callable[[Responder, _Exchange], list[Action]]]] = {
-        MessageType.DISCOVER: _discover,
-        MessageType.REQUEST: _request,
-        MessageType.DECLINE: _decline,
-        MessageType.RELEASE: _release,
-        MessageType.INFORM: _inform,
-    }
+    def _bootp(self, ask: Exchange) -> list[Action]:
+        """RFC 1534: no message type at all. Reserved addresses only, if the subnet says so."""
+        packet, reservation = ask.packet, ask.reservation
+        if ask.subnet.bootp != "answer":
+            return [ignored(packet, f"BOOTP is not answered in {ask.subnet.name} (setting bootp)")]
+        if reservation is None:
+            return [ignored(packet, f"BOOTP of {ask.mac}, which has no reservation in {ask.subnet.name}")]
+        wanted = packet.sname.decode("ascii", "replace")
+        if wanted and wanted != ask.server:
+            return [ignored(packet, f"BOOTP for the server {wanted!r}")]
+        if reason := self._addresses.refusal(ask, reservation.address):
+            return [ignored(packet, f"BOOTP of {ask.mac} is not answered: {reason}")]
+        actions = bootp_reply(ask, self._choice, reservation.address)
+        # It never renews: the record says who has the address, and the reservation keeps it.
+        refused = self._bind(ask, reservation.address, ask.subnet.lease_seconds)
+        return [ignored(packet, refused)] if refused else actions
 
-    # --- judging and binding
+    def _acknowledge(self, ask: Exchange, address: str, how: str) -> list[Action]:
+        actions = answer(ask, self._choice, MessageType.ACK, address, how)
+        refused = self._bind(ask, address, lease_seconds(ask))
+        return nak(ask, address, refused) if refused else actions
 
-    def _reserved(self, ask: _Exchange) -> str | None:
-        reservation = ask.subnet.reservations.get(ask.mac)
-        return reservation.address if reservation else None
-
-    def _may_have(self, ask: _Exchange, address: str) -> bool:
-        if ask.subnet.may_have(ask.mac, address):
-            return True
-        # A reservation whose address is another machine's for now must not leave this one without any.
-        reserved = self._reserved(ask)
-        if reserved is None or address not in ask.subnet.pool:
-            return False
-        holder = self._leases.owner_of(reserved)
-        return holder is not None and holder.mac != ask.mac and holder.active(ask.now)
-
-    def _refusal(self, ask: _Exchange, address: str) -> str | None:
-        """Why this machine cannot have this address, or None."""
-        if not self._may_have(ask, address):
-            reserved = self._reserved(ask)
-            return f"{ask.mac} is to have {reserved}" if reserved else f"{address} is not in the pool"
-        holder = self._leases.owner_of(address)
-        if holder is not None and holder.mac != ask.mac and holder.active(ask.now):
-            return f"{address} is {'held by ' + holder.mac if holder.mac else 'in quarantine'}"
-        known = self._leases.lease_of(ask.mac, ask.subnet.name)
-        moves = address == self._reserved(ask)  # a new reservation outranks the lease it has
-        if known is not None and known.address != address and known.held_by(ask.mac, ask.now) and not moves:
-            return f"{ask.mac} holds {known.address}"
-        return None
-
-    def _bind(self, ask: _Exchange, address: str, how: str) -> list[Action]:
+    def _bind(self, ask: Exchange, address: str, seconds: int) -> str:
+        """Have the table hold it from now on. Returns "" or why it cannot."""
         packet = ask.packet
-        reply, notes = self._reply(ask, MessageType.ACK, address, how)
-        seconds = _lease_seconds(ask)
         lease = Lease(
             address=address,
             subnet=ask.subnet.name,
@@ -222,151 +303,13 @@ class Responder:
         try:
             self._leases.bind(lease, ask.now)
         except LeaseTaken as error:
-            return self._nak(ask, address, str(error))
-        return [deliver(packet, reply, ask.arrived_on), *notes]
+            return str(error)
+        return ""
 
-    def _nak(self, ask: _Exchange, address: str, reason: str) -> list[Action]:
-        packet = ask.packet
-        options: Options = {
-            opt.MESSAGE_TYPE: bytes((MessageType.NAK,)),
-            opt.SERVER_IDENTIFIER: opt.addresses([ask.server]),
-            opt.MESSAGE: reason.encode("ascii", "replace")[:255],
-        }
-        _echo(packet, options)
-        reply = Packet(
-            op=2,
-            htype=packet.htype,
-            xid=packet.xid,
-            flags=packet.flags,
-            giaddr=packet.giaddr,
-            chaddr=packet.chaddr,
-        )
-        reply.options = options
-        sentence = f"refused {address} to {ask.mac}: {reason}"
-        return [deliver(packet, reply, ask.arrived_on), ask.noted("dhcp.refused", sentence, address=address)]
-
-    # --- building replies
-
-    def _reply(
-        self, ask: _Exchange, kind: MessageType, address: str | None, how: str = ""
-    ) -> tuple[Packet, list[Noted]]:
-        """OFFER and ACK (RFC 2131 table 3), with the note that explains it."""
-        packet = ask.packet
-        boot, trouble = self._boot(ask)
-        options: Options = {
-            opt.MESSAGE_TYPE: bytes((kind,)),
-            opt.SERVER_IDENTIFIER: opt.addresses([ask.server]),
-        }
-        seconds = _lease_seconds(ask)
-        if address is not None:
-            options[opt.LEASE_TIME] = opt.seconds(seconds)
-            options[opt.RENEWAL_TIME] = opt.seconds(seconds // 2)
-            options[opt.REBINDING_TIME] = opt.seconds(seconds * 7 // 8)
-        if boot is not None:
-            options.update(boot.options)
-        self._add_settings(ask, options)
-        _echo(packet, options)
-        reply = Packet(
-            op=2,
-            htype=packet.htype,
-            xid=packet.xid,
-            flags=packet.flags,
-            ciaddr=packet.ciaddr if kind == MessageType.ACK else ANY,
-            yiaddr=address or ANY,
-            siaddr=boot.siaddr if boot else ANY,
-            giaddr=packet.giaddr,
-            chaddr=packet.chaddr,
-            sname=boot.sname if boot else b"",
-            file=boot.file if boot else b"",
-            options=options,
-        )
-        client = ask.client
-        who = f"{ask.mac} ({client.kind})" if isinstance(client, PxeClient) else ask.mac
-        data: dict[str, object] = {"address": address or packet.ciaddr, "server": ask.server}
-        if address is None:
-            event, sentence = "dhcp.informed", f"told {who} at {packet.ciaddr} its options"
-        elif kind == MessageType.OFFER:
-            event, sentence = "dhcp.offered", f"offered {address} to {who}"
-        else:
-            event, sentence = "dhcp.acknowledged", f"{address} {how} to {who} for {seconds} s"
-            data["seconds"] = seconds
-        if isinstance(client, PxeClient):
-            data.update(architecture=client.architecture.name, ipxe=client.ipxe, http=client.http)
-            if boot is not None:
-                data["file"] = boot.options[opt.BOOT_FILE_NAME].decode("ascii")
-        note = trouble or (client.note if isinstance(client, PlainClient) else "")
-        return reply, [ask.noted(event, f"{sentence}; {note}" if note else sentence, **data)]
-
-    def _boot(self, ask: _Exchange) -> tuple[BootFields | None, str]:
-        """The boot part of a reply, and a sentence about it."""
-        client = ask.client
-        if not isinstance(client, PxeClient):
-            return None, ""
-        choice = self._choice.choose(client, ask.now, ask.server)
-        if choice is None:
-            return None, "nothing to boot"
-        fields = boot_fields(client, choice, ask.packet, ask.server)
-        if isinstance(fields, str):
-            return None, fields
-        return fields, f"boots {fields.options[opt.BOOT_FILE_NAME].decode('ascii')}: {choice.reason}"
-
-    def _add_settings(self, ask: _Exchange, options: Options) -> None:
-        """The subnet's options: those on the client's list (55) in its order, all when it sent none."""
-        settings = ask.subnet.settings
-        options[opt.SUBNET_MASK] = settings[opt.SUBNET_MASK]
-        wishes = ask.packet.parameter_list
-        for code in settings if wishes is None else wishes:
-            if code in settings and code not in options:
-                options[code] = settings[code]
-        reservation = ask.subnet.reservations.get(ask.mac)
-        if reservation is not None and reservation.host_name and (wishes is None or opt.HOST_NAME in wishes):
-            options[opt.HOST_NAME] = reservation.host_name.encode("ascii", "replace")
-
-    def _subnet(self, packet: Packet, arrived_on: Arrival) -> SubnetConfig | None:
-        """The client's subnet: by RFC 3527 or 3011, giaddr, a unicast renewal's ciaddr, or the interface."""
-        if packet.giaddr != ANY:
-            link = opt.suboptions(packet.options.get(opt.RELAY_AGENT_INFORMATION, b"")).get(_LINK_SELECTION)
-            link = link or packet.options.get(opt.SUBNET_SELECTION)
-            address = inet_ntoa(link) if link is not None and len(link) == 4 else packet.giaddr
-            return next((subnet for subnet in self.subnets if subnet.contains(address)), None)
-        unicast = arrived_on.destination not in (BROADCAST, ANY)
-        if unicast and packet.ciaddr != ANY and packet.message_type != MessageType.DISCOVER:
-            # A client behind a relay renews by unicast, past the relay (RFC 2131 §4.4.5).
-            found = next((subnet for subnet in self.subnets if subnet.contains(packet.ciaddr)), None)
-            if found is not None:
-                return found
-        here = [subnet for subnet in self.subnets if subnet.interface == arrived_on.interface]
-        if len(here) > 1:
-            return next((subnet for subnet in here if subnet.contains(arrived_on.address)), here[0])
-        return here[0] if here else None
-
-
-def _server_identifier(packet: Packet, subnet: SubnetConfig, arrived_on: Arrival) -> str:
-    """Our address as the client shall use it (54). A relay may insist on its own (RFC 5107)."""
-    if packet.giaddr != ANY and (relay := packet.options.get(opt.RELAY_AGENT_INFORMATION)):
-        override = opt.suboptions(relay).get(_SERVER_ID_OVERRIDE, b"")
-        if len(override) == 4 and any(override):
-            return inet_ntoa(override)
-    return subnet.server or arrived_on.address
-
-
-def _lease_seconds(ask: _Exchange) -> int:
-    if isinstance(ask.client, PxeClient):
-        return ask.subnet.pxe_lease_seconds
-    wish = ask.packet.options.get(opt.LEASE_TIME, b"")
-    if len(wish) != 4:
-        return ask.subnet.lease_seconds
-    return min(max(int.from_bytes(wish, "big"), _SHORTEST_WISH), ask.subnet.lease_seconds)
-
-
-def _echo(packet: Packet, options: Options) -> None:
-    """What must come back unchanged: 61 (RFC 6842), 82 (RFC 3046 §2.2), 118 (RFC 3011)."""
-    for code in (opt.CLIENT_IDENTIFIER, opt.SUBNET_SELECTION, opt.RELAY_AGENT_INFORMATION):
-        if code in packet.options:
-            options[code] = packet.options[code]
-
-
-def _ignored(packet: Packet, reason: str) -> Noted:
-    kind = packet.message_type
-    data: dict[str, object] = {"message_type": kind, "giaddr": packet.giaddr}
-    return Noted(kind="dhcp.ignored", mac=hardware_address(packet) or "", sentence=reason, data=data)
+    _HANDLERS: ClassVar[dict[int, Callable[[Responder, Exchange], list[Action]]]] = {
+        MessageType.DISCOVER: _discover,
+        MessageType.REQUEST: _request,
+        MessageType.DECLINE: _decline,
+        MessageType.RELEASE: _release,
+        MessageType.INFORM: _inform,
+    }

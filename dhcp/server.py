@@ -1,225 +1,325 @@
-"""The shell around the responder: one UDP socket per interface, drained, committed, then answered.
+"""The shell around the responder: sockets are drained, leases committed, and only then acknowledged.
 
-Each wake-up takes up to 64 datagrams. When they changed leases, the answers wait until a durable transaction
-holds them all: an ACK that left is on disk. A thread waits for the disk, so the event loop never does; what
-arrives meanwhile makes the next transaction, which so grows with the load and the slowness of the disk.
+Each wake-up takes up to 64 datagrams. Whatever is not an ACK leaves at once; an ACK waits until a durable
+transaction holds its lease, with all others of its batch. A thread waits for the disk, so the event loop
+never does; what arrives meanwhile makes the next transaction, which so grows with the load and the slowness
+of the disk. One server has all interfaces and both ports (67, 4011): one lease table has one committer.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
+import contextlib
+import functools
 import logging
-import socket
-import struct
+import queue
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from dhcp.actions import SERVER_PORT, Arrival, Noted, Send
+from dhcp.actions import Action, Arrival, Noted, Probe, Send
+from dhcp.conflict import LinkProbes, Probes
 from dhcp.leases import LeaseError, LeaseStore
 from dhcp.neighbours import Neighbours
-from dhcp.packet import BROADCAST, Packet, PacketError
+from dhcp.packet import MessageType, Packet, PacketError
+from dhcp.ports import Listener, Port
 from dhcp.responder import Responder
+
+__all__ = ["DhcpServer", "Listener"]
 
 _LOG = logging.getLogger("dhcp")
 _BATCH: Final = 64
 _MOST_WAITING: Final = 2048  # notes, of which every datagram gives one
-_IN_PKTINFO: Final = struct.Struct("=i4s4s")  # interface index, our address, destination (ip(7))
-_RECEIVE_BUFFER: Final = 4 << 20  # 200 machines switched on at once are 200 datagrams of 0.5 kB in a moment
-_IP_PKTINFO: Final = getattr(socket, "IP_PKTINFO", 8)  # not in the socket module before Python 3.12
+_LOOK_SECONDS: Final = 2.0  # how soon a link that was made anew is listened on again
+# Offers are promises of seconds, a NAK promises nothing: neither needs the disk.
+_AT_ONCE: Final = frozenset((int(MessageType.OFFER), int(MessageType.NAK)))
+
+_Ack = tuple[Port, bytes, Send]
 
 
 class DhcpServer:
-    """DHCP on one interface.
+    """DHCP on all its listeners.
 
     Attributes:
         responder: may be replaced while running (a new configuration); the lease table stays.
-        counters: what happened since the start: `received`, `sent`, `malformed`, `unicast`, `broadcast`,
-            `neighbour_failed`, `send_failed`, `commit_failed`, `crashed`, and one per kind of note.
+        missing: optional listeners whose port is another program's; they are tried again while we run.
     """
 
     def __init__(
         self,
-        interface: str,
+        listeners: Sequence[Listener],
         responder: Responder,
         leases: LeaseStore,
         neighbours: Neighbours,
         notify: Callable[[Noted], None],
         *,
         clock: Callable[[], float] = time.time,
-        port: int = SERVER_PORT,
+        probes: Probes | None = None,
     ) -> None:
-        """Args: `notify` gets every note, on the event loop; it must not wait."""
-        self.interface = interface
+        """Args:
+        notify: gets every note, on the event loop; it must not wait.
+        probes: who looks whether an address is in use; default: ARP and ICMP on our links.
+        """
         self.responder = responder
-        self.counters: Counter[str] = Counter()
+        self.missing: tuple[Listener, ...] = ()
+        self._ports = {(one.interface, one.port): Port(one, neighbours) for one in listeners}
         self._leases = leases
-        self._neighbours = neighbours
         self._notify = notify
         self._clock = clock
-        self._port = port
-        self._socket: socket.socket | None = None
+        self._probes = LinkProbes() if probes is None else probes
+        self._counters: Counter[str] = Counter()
+        self._acks: list[_Ack] = []
+        self._notes: list[Noted] = []
+        self._disk = _Disk(leases)
+        self._writing = False
+        self._settled = asyncio.Event()
         self._stopping = False
-        self._disk = ThreadPoolExecutor(1, thread_name_prefix="leases")
-        self._writing: asyncio.Future[None] | None = None
-        self._waiting_sends: list[Send] = []
-        self._waiting_notes: list[Noted] = []
+        self._paused = False
+        self._watcher: asyncio.Task[None] | None = None
+
+    @property
+    def counters(self) -> Counter[str]:
+        """What happened since the start, on all listeners together.
+
+        `received`, `sent`, `malformed`, `repeated` (the same message twice in one batch), `unicast`,
+        `broadcast`, `neighbour_failed`, `send_failed`, `receive_failed`, `reopened`, `commit_failed`,
+        `crashed`, those of the probes (`dhcp.conflict`), and one per kind of note.
+        """
+        total = self._counters + self._probes.counters
+        for port in self._ports.values():
+            total.update(port.counters)
+        return total
+
+    def counters_of(self, listener: Listener) -> Counter[str]:
+        """What happened at one listener: `received`, `sent`, `malformed` and so on. Raises KeyError."""
+        return Counter(self._ports[listener.interface, listener.port].counters)
 
     async def start(self) -> None:
-        """Bind and listen. Raises OSError: port taken, no such interface, not root."""
-        opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        """Bind all and listen. Raises OSError, with the listener in its text: port taken, no such interface,
+        not root. An optional listener only warns.
+        """
+        missing: list[Listener] = []
         try:
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self.interface.encode())
-            # Each interface has its own socket on the same port; the device keeps them apart.
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
-            opened.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
-            opened.bind(("", self._port))
+            for port in self._ports.values():
+                try:
+                    port.open()
+                except OSError as error:
+                    if not port.listener.optional:
+                        raise
+                    missing.append(port.listener)
+                    _LOG.warning("going on without %s: %s", port.listener, error.strerror)
         except OSError:
-            opened.close()
+            for port in self._ports.values():
+                port.close()
             raise
-        self._socket = opened
-        asyncio.get_running_loop().add_reader(opened.fileno(), self._readable)
+        self.missing = tuple(missing)
+        self._disk.start(asyncio.get_running_loop(), self._written)
+        self._listen()
+        self._watcher = asyncio.create_task(self._watch(), name="dhcp-links")
 
     async def stop(self) -> None:
-        """Stop listening, answer what is being written, close. At most as long as the disk takes."""
-        if self._socket is None:
+        """Stop listening, acknowledge what is being written, close. At most as long as the disk takes."""
+        if self._watcher is None:
             return
         self._stopping = True
-        asyncio.get_running_loop().remove_reader(self._socket.fileno())
-        while self._writing is not None:
-            await asyncio.wait({self._writing})
-            await asyncio.sleep(0)  # let its callback run: it may start the next one
-        self._socket.close()
-        self._socket = None
-        self._disk.shutdown()
+        self._watcher.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._watcher
+        self._watcher = None
+        self._deafen()
+        self._probes.close()
+        while self._writing:
+            self._settled.clear()
+            await self._settled.wait()
+        self._disk.stop()
+        for port in self._ports.values():
+            port.close()
 
-    def _readable(self) -> None:
-        sends: list[Send] = []
-        notes: list[Noted] = []
+    # --- listening
+
+    def _listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        for port in self._ports.values():
+            if (number := port.fileno) is not None:
+                loop.add_reader(number, self._readable, port)
+
+    def _deafen(self) -> None:
+        loop = asyncio.get_running_loop()
+        for port in self._ports.values():
+            if (number := port.fileno) is not None:
+                loop.remove_reader(number)
+
+    async def _watch(self) -> None:
+        """Open a new socket where a link was taken away and came back, or a taken port became free."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            for port in self._ports.values():
+                if not port.stale():
+                    continue
+                if (number := port.fileno) is not None:
+                    loop.remove_reader(number)
+                    port.close()
+                    _LOG.warning("%s is gone; waiting for it to come back", port.listener)
+                with contextlib.suppress(OSError):  # not yet
+                    number = port.open()
+                    port.counters["reopened"] += 1
+                    self.missing = tuple(one for one in self.missing if one != port.listener)
+                    if not self._paused:
+                        loop.add_reader(number, self._readable, port)
+                    _LOG.warning("listening on %s again", port.listener)
+
+    def _readable(self, port: Port) -> None:
+        earlier: dict[tuple[int, bytes, int], Packet] = {}
         for _ in range(_BATCH):
-            if not self._receive(sends, notes):
+            taken = port.receive()
+            if taken is None:
                 break
-        self._waiting_sends += sends
-        self._waiting_notes += notes
-        if self._writing is None:
+            self._judge(port, *taken, earlier)
+        self._settle()
+
+    def _judge(
+        self, port: Port, data: bytes, arrival: Arrival, earlier: dict[tuple[int, bytes, int], Packet]
+    ) -> None:
+        try:
+            packet = Packet.parse(data)
+            key = (packet.xid, packet.chaddr, packet.message_type)
+            before = earlier.setdefault(key, packet)
+            if before is not packet and before.options == packet.options and before.giaddr == packet.giaddr:
+                port.counters["repeated"] += 1  # it waited so long that the client asked again: one answer
+                return
+            self._act(port, self.responder.handle(packet, arrival, self._clock()))
+        except PacketError as error:
+            port.counters["malformed"] += 1
+            _LOG.debug("malformed datagram from %s on %s: %s", arrival.source, port.listener, error)
+        except Exception:  # a bug of ours: seen, counted, and one machine's problem only
+            port.counters["crashed"] += 1
+            _LOG.exception(
+                "failed on a datagram from %s on %s: %s", arrival.source, port.listener, data.hex()
+            )
+
+    def _act(self, port: Port, actions: Sequence[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Send):
+                data = action.data()
+                if action.packet.message_type in _AT_ONCE:
+                    port.send(data, action.to, action.port, action.l2)
+                else:
+                    self._acks.append((port, data, action))
+            elif isinstance(action, Noted):
+                self._notes.append(action)
+            elif not self._probes.look(action, functools.partial(self._looked, port, action)):
+                # Known to be free, or nobody can look: as if nobody had answered.
+                self._act(port, self.responder.probed(action, False, self._clock()))
+
+    def _looked(self, port: Port, probe: Probe, in_use: bool) -> None:
+        """A probe is over."""
+        if self._stopping:
+            return
+        try:
+            self._act(port, self.responder.probed(probe, in_use, self._clock()))
+        except Exception:
+            port.counters["crashed"] += 1
+            _LOG.exception("failed on the probe of %s for %s", probe.address, probe.mac)
+        self._settle()
+
+    # --- committing
+
+    def _settle(self) -> None:
+        """Have the disk hold what was promised so far; or remember to, when it is busy."""
+        if not self._writing:
             self._write()
-        elif len(self._waiting_notes) >= _MOST_WAITING and self._socket is not None:
-            # The disk hangs: leave the rest in the socket's buffer, which is bounded.
-            asyncio.get_running_loop().remove_reader(self._socket.fileno())
+        elif len(self._notes) >= _MOST_WAITING and not self._paused:
+            # The disk hangs: leave the rest in the sockets' buffers, which are bounded.
+            self._paused = True
+            self._deafen()
 
     def _write(self) -> None:
-        """Have the disk hold what was promised so far, then answer; at once when nothing changed."""
-        sends, self._waiting_sends = self._waiting_sends, []
-        notes, self._waiting_notes = self._waiting_notes, []
+        acks, self._acks = self._acks, []
+        notes, self._notes = self._notes, []
         try:
             changed = self._leases.prepare()
         except LeaseError as error:
-            self._withhold(len(sends), error)
+            self._withhold(len(acks), error)
             return
-        if not changed:
-            self._answer(sends, notes)
-            return
-        loop = asyncio.get_running_loop()
-        self._writing = loop.run_in_executor(self._disk, self._leases.finish)
-        self._writing.add_done_callback(lambda written: self._written(written, sends, notes))
+        if changed:
+            self._writing = True
+            self._disk.write(acks, notes)
+        else:
+            self._answer(acks, notes)
 
-    def _written(self, written: asyncio.Future[None], sends: list[Send], notes: list[Noted]) -> None:
-        self._writing = None
-        try:
-            written.result()
-        except LeaseError as error:
-            self._withhold(len(sends) + len(self._waiting_sends), error)
+    def _written(self, acks: list[_Ack], notes: list[Noted], error: LeaseError | None) -> None:
+        self._writing = False
+        if error is None:
+            self._answer(acks, notes)
+        else:
+            self._withhold(len(acks) + len(self._acks), error)
             # What came in meanwhile was judged by a table that is void now.
-            self._waiting_sends, self._waiting_notes = [], []
+            self._acks, self._notes = [], []
             try:
                 self._leases.abandon()
             except LeaseError as second:
                 _LOG.error("%s", second)
-        else:
-            self._answer(sends, notes)
-        if self._waiting_notes:
+        if self._notes or self._acks:
             self._write()
-        if self._socket is not None and not self._stopping:
-            asyncio.get_running_loop().add_reader(self._socket.fileno(), self._readable)
+        if self._paused and not self._stopping:
+            self._paused = False
+            self._listen()
+        self._settled.set()
 
     def _withhold(self, count: int, error: LeaseError) -> None:
         # Nobody was promised anything: the clients ask again, and hear from us when the disk can hold it.
-        self.counters["commit_failed"] += 1
+        self._counters["commit_failed"] += 1
         _LOG.error("leases could not be written, %d answers withheld: %s", count, error)
 
-    def _answer(self, sends: list[Send], notes: list[Noted]) -> None:
-        for send in sends:
-            self._send(send)
+    def _answer(self, acks: list[_Ack], notes: list[Noted]) -> None:
+        for port, data, ack in acks:
+            port.send(data, ack.to, ack.port, ack.l2)
         for note in notes:
-            self.counters[note.kind] += 1
-            self._notify(note)
-
-    def _receive(self, sends: list[Send], notes: list[Noted]) -> bool:
-        """Take one datagram and have it judged. False when there is none left."""
-        assert self._socket is not None
-        try:
-            data, ancillary, _, source = self._socket.recvmsg(2048, 64)
-        except (BlockingIOError, InterruptedError):
-            return False
-        except OSError as error:  # the interface went down or away
-            self.counters["receive_failed"] += 1
-            _LOG.warning("cannot receive on %s: %s", self.interface, error)
-            return False
-        self.counters["received"] += 1
-        try:
-            packet = Packet.parse(data)
-            for action in self.responder.handle(packet, self._arrival(ancillary, source), self._clock()):
-                if isinstance(action, Send):
-                    sends.append(action)
-                else:
-                    notes.append(action)
-        except PacketError as error:
-            self.counters["malformed"] += 1
-            _LOG.debug("malformed datagram from %s on %s: %s", source[0], self.interface, error)
-        except Exception:  # a bug of ours: seen, counted, and one machine's problem only
-            self.counters["crashed"] += 1
-            _LOG.exception("failed on a datagram from %s on %s: %s", source[0], self.interface, data.hex())
-        return True
-
-    def _arrival(self, ancillary: list[tuple[int, int, bytes]], source: tuple[str, int]) -> Arrival:
-        ours, destination = b"\0\0\0\0", b"\xff\xff\xff\xff"
-        for level, kind, value in ancillary:
-            if level == socket.IPPROTO_IP and kind == _IP_PKTINFO:
-                _, ours, destination = _IN_PKTINFO.unpack(value)
-        return Arrival(
-            interface=self.interface,
-            address=socket.inet_ntoa(ours),
-            destination=socket.inet_ntoa(destination),
-            source=source[0],
-            source_port=source[1],
-            port=self._port,
-        )
-
-    def _send(self, send: Send) -> None:
-        assert self._socket is not None
-        to = send.to
-        if send.l2 is not None:
+            self._counters[note.kind] += 1
             try:
-                self._neighbours.add(to, send.l2, self.interface)
-            except OSError as error:
-                # Every client hears a broadcast, whatever it asked for; it only wakes the others, too.
-                self.counters["neighbour_failed"] += 1
-                _LOG.debug("no neighbour entry for %s at %s, broadcasting: %s", to, send.l2, error)
-                to = BROADCAST
-        try:
-            self._socket.sendto(send.data(), (to, send.port))
-        except OSError as error:
-            self.counters["send_failed"] += 1
-            level = logging.DEBUG if error.errno == errno.EAGAIN else logging.WARNING
-            _LOG.log(level, "cannot send to %s on %s: %s", to, self.interface, error)
-        except Exception:
-            self.counters["crashed"] += 1
-            _LOG.exception("cannot write a reply to %s", to)
-        else:
-            self.counters["sent"] += 1
-            self.counters["broadcast" if to == BROADCAST else "unicast"] += 1
+                self._notify(note)
+            except Exception:
+                self._counters["crashed"] += 1
+                _LOG.exception("nobody took the note %s", note.kind)
+
+
+_Written = Callable[[list[_Ack], list[Noted], LeaseError | None], None]
+
+
+class _Disk:
+    """The thread that waits for the disk. One order at a time; cheaper than an executor's futures."""
+
+    def __init__(self, leases: LeaseStore) -> None:
+        self._leases = leases
+        self._orders: queue.SimpleQueue[tuple[list[_Ack], list[Noted]] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def start(self, loop: asyncio.AbstractEventLoop, written: _Written) -> None:
+        self._thread = threading.Thread(target=self._run, args=(loop, written), name="leases", daemon=True)
+        self._thread.start()
+
+    def write(self, acks: list[_Ack], notes: list[Noted]) -> None:
+        """Finish the prepared transaction, then call `written` on the loop."""
+        self._orders.put((acks, notes))
+
+    def stop(self) -> None:
+        """End the thread; nothing may be under way."""
+        if self._thread is not None:
+            self._orders.put(None)
+            self._thread.join()
+            self._thread = None
+
+    def _run(self, loop: asyncio.AbstractEventLoop, written: _Written) -> None:
+        while (order := self._orders.get()) is not None:
+            trouble: LeaseError | None = None
+            try:
+                self._leases.finish()
+            except LeaseError as error:
+                trouble = error
+            except Exception as error:  # the batch must not wait for ever
+                trouble = LeaseError(f"unexpected {type(error).__name__}: {error}")
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(written, *order, trouble)

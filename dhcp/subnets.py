@@ -10,11 +10,26 @@ from dataclasses import dataclass, field
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from itertools import pairwise
 from socket import inet_aton
-from typing import Literal
+from typing import Final, Literal, Protocol
 
 from dhcp import options as opt
+from dhcp.catalog import refusal
 
 Mode = Literal["full", "proxy", "off"]
+
+
+# Options that say what to boot. A site's own are for plain clients (phones, thin clients of another server):
+# in a PXE client's reply they would contradict, or replace, the boot file that was decided on.
+BOOT_OPTIONS: Final = frozenset(
+    {opt.VENDOR_SPECIFIC, opt.VENDOR_CLASS, opt.TFTP_SERVER_NAME, opt.BOOT_FILE_NAME}
+)
+
+
+def without_boot(options: Mapping[int, bytes]) -> Mapping[int, bytes]:
+    """The same options without those that say what to boot; the very same when there are none."""
+    if BOOT_OPTIONS.isdisjoint(options):
+        return options
+    return {code: value for code, value in options.items() if code not in BOOT_OPTIONS}
 
 
 class SubnetError(ValueError):
@@ -31,6 +46,30 @@ class Reservation:
 
     address: str
     host_name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientSettings:
+    """What is set for one machine, wherever it asks.
+
+    Attributes:
+        reservation: its address, in any subnet: ignored where it does not lie inside, or is no machine's to
+            have (`SubnetConfig.usable`). It outranks the subnet's own reservation for this hardware address.
+        options: its group's options under its own, as bytes by number; they outrank the subnet's.
+    """
+
+    reservation: Reservation | None = None
+    options: Mapping[int, bytes] = field(default_factory=dict)
+
+
+class HostSettings(Protocol):
+    """The machines somebody has set something for. Both answer at once, from memory: every datagram asks."""
+
+    def settings_of(self, mac: str, uuid: bytes | None) -> ClientSettings | None:
+        """This machine's settings; None when there are none. `mac` and `uuid` as in `PxeClient`."""
+
+    def reserved_to(self, address: str) -> str | None:
+        """The hardware address (any, if it has several) of the machine whose reservation this address is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +118,11 @@ class SubnetConfig:
             ROM's (short: 200 machines pass three stages each); how long an offer is kept; quarantine of an
             address that somebody else was found to use.
         options: further options by number, as bytes; sent when asked for, or when no list (55) was sent.
+        conflict_probe: whether a new address is looked up on the link before it is offered (RFC 2131 §2.2).
+        bootp: whether requests without a DHCP message type get an answer: reserved addresses only.
         proxy_style: `binl` sends UEFI clients to port 4011, `direct` puts all into the offer (mode proxy).
+        pool, settings: what the above comes to: the addresses to give, and every option of the subnet by
+            number. pxe_settings: those that a boot ROM gets, which takes its boot file from nobody but us.
 
     Raises:
         SubnetError: on construction, for the first contradiction found.
@@ -102,9 +145,13 @@ class SubnetConfig:
     pxe_lease_seconds: int = 120
     offer_seconds: int = 30
     decline_seconds: int = 600
+    conflict_probe: bool = True
+    bootp: Literal["ignore", "answer"] = "ignore"
     proxy_style: Literal["binl", "direct"] = "binl"
     pool: Pool = field(init=False, compare=False, repr=False)
     settings: Mapping[int, bytes] = field(init=False, compare=False, repr=False)
+    pxe_settings: Mapping[int, bytes] = field(init=False, compare=False, repr=False)
+    _nobodys: frozenset[str] = field(init=False, compare=False, repr=False)
     _network: int = field(init=False, compare=False, repr=False)
     _mask: int = field(init=False, compare=False, repr=False)
 
@@ -115,9 +162,17 @@ class SubnetConfig:
         for (_, last), (first, _) in pairwise(ranges):
             if first <= last:
                 raise SubnetError("ranges", IPv4Address(first), "pool ranges of one subnet must not overlap")
+        nobodys = {str(self.network.network_address), str(self.network.broadcast_address), *self.routers}
+        if self.server:
+            nobodys.add(self.server)
+        object.__setattr__(self, "_nobodys", frozenset(nobodys))
         taken: dict[str, str] = {}
         for mac, reservation in self.reservations.items():
             self._inside("reservations", reservation.address)
+            if reservation.address in nobodys:
+                raise SubnetError(
+                    "reservations", reservation.address, "is the network's, a router's or our own"
+                )
             if other := taken.get(reservation.address):
                 raise SubnetError(
                     "reservations", reservation.address, f"is reserved for both {other} and {mac}"
@@ -130,15 +185,13 @@ class SubnetConfig:
             if getattr(self, key) < 1:
                 raise SubnetError(key, getattr(self, key), "must be at least 1 second")
         for code in self.options:
-            if not 0 < code < 255 or code in _OURS:
-                raise SubnetError(
-                    "options", code, "is not an option a subnet may set (it is the protocol's own)"
-                )
-        never = {*self.exclusions, *taken, *self.routers, *([self.server] if self.server else [])}
-        never |= {str(self.network.network_address), str(self.network.broadcast_address)}
+            if reason := refusal(code):
+                raise SubnetError("options", code, f"cannot be set: {reason}")
+        never = {*self.exclusions, *taken, *nobodys}
         excluded = frozenset(int(self._address("exclusions", address)) for address in never)
         object.__setattr__(self, "pool", Pool(str(self.network), ranges, excluded))
         object.__setattr__(self, "settings", self._settings())
+        object.__setattr__(self, "pxe_settings", without_boot(self.settings))
 
     @property
     def name(self) -> str:
@@ -149,10 +202,9 @@ class SubnetConfig:
         """Whether the address lies in this network."""
         return int.from_bytes(inet_aton(address), "big") & self._mask == self._network
 
-    def may_have(self, mac: str, address: str) -> bool:
-        """Whether this configuration allows the address to this machine (nothing about who holds it now)."""
-        reservation = self.reservations.get(mac)
-        return address == reservation.address if reservation else address in self.pool
+    def usable(self, address: str) -> bool:
+        """Whether a machine could have it: inside, and not the network's, a router's or our own."""
+        return self.contains(address) and address not in self._nobodys
 
     def _settings(self) -> dict[int, bytes]:
         found: dict[int, bytes] = {
@@ -190,20 +242,3 @@ class SubnetConfig:
             return IPv4Address(address)
         except AddressValueError as error:
             raise SubnetError(key, address, "must be an IPv4 address such as 10.20.0.10") from error
-
-
-# What the responder decides itself; a site's options must not fight it.
-_OURS = frozenset(
-    {
-        opt.REQUESTED_ADDRESS,
-        opt.LEASE_TIME,
-        opt.OVERLOAD,
-        opt.MESSAGE_TYPE,
-        opt.SERVER_IDENTIFIER,
-        opt.PARAMETER_LIST,
-        opt.MAX_MESSAGE_SIZE,
-        opt.CLIENT_IDENTIFIER,
-        opt.RELAY_AGENT_INFORMATION,
-        opt.CLIENT_UUID,
-    }
-)

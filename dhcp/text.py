@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dhcp import options as opt
+from dhcp.catalog import format_option
 from dhcp.packet import ANY, MessageType, Packet, printable
 
-_ADDRESSES = {1, 3, 6, 28, 42, 50, 54, 118}
-_SECONDS = {51, 58, 59}
-_TEXT = {12, 15, 17, 56, 60, 66, 67}
+_SECONDS = {opt.LEASE_TIME, opt.RENEWAL_TIME, opt.REBINDING_TIME}
 
 
 def describe(packet: Packet) -> str:
@@ -24,8 +23,28 @@ def describe(packet: Packet) -> str:
     for label in ("sname", "file"):
         if getattr(packet, label):
             lines.append(f"{label} {printable(getattr(packet, label))}")
-    lines.extend(f"option {opt.name(code)}: {_value(code, value)}" for code, value in packet.options.items())
+    lines.extend(describe_option(code, value) for code, value in packet.options.items())
     return "\n".join(lines) + "\n"
+
+
+def describe_option(code: int, data: bytes) -> str:
+    """`option 54 dhcp-server-identifier: 10.20.0.1`; bytes that make no sense as `hex:…`."""
+    name, value = format_option(code, data)
+    label = f"option {code}" if name == str(code) else f"option {code} {name}"
+    if code == opt.MESSAGE_TYPE and len(data) == 1:
+        value = _message_type(data[0])
+    elif code in _SECONDS and isinstance(value, int):
+        value = f"{value} s"
+    elif isinstance(value, list):
+        # Routes and pairs have blanks inside.
+        value = (", " if any(" " in str(item) for item in value) else " ").join(map(str, value))
+    elif isinstance(value, str) and not value.startswith("hex:") and not _is_address(value):
+        value = repr(value)
+    return f"{label}: {value}"
+
+
+def _is_address(value: str) -> bool:
+    return value.count(".") == 3 and value.replace(".", "").isdigit()
 
 
 def _message_type(kind: int) -> str:
@@ -33,17 +52,3 @@ def _message_type(kind: int) -> str:
         return MessageType(kind).name
     except ValueError:
         return f"type-{kind}"
-
-
-def _value(code: int, value: bytes) -> str:
-    if code == opt.MESSAGE_TYPE and len(value) == 1:
-        return _message_type(value[0])
-    if code in _ADDRESSES and value and len(value) % 4 == 0:
-        return " ".join(".".join(map(str, value[i : i + 4])) for i in range(0, len(value), 4))
-    if code in _SECONDS and len(value) == 4:
-        return f"{int.from_bytes(value, 'big')} s"
-    if code == opt.PARAMETER_LIST:
-        return " ".join(map(str, value))
-    if code in _TEXT:
-        return repr(printable(value))
-    return value.hex() or "(empty)"

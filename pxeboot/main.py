@@ -11,27 +11,29 @@ import asyncio
 import contextlib
 import ctypes
 import logging
-import os
 import random
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import uvicorn
 
 from pxeboot import __version__, logs
 from pxeboot.adapters import container
 from pxeboot.adapters.container import Services
-from pxeboot.adapters.network import InterfaceFacts, LeaseView, interface_facts, subnet_config
+from pxeboot.adapters.interfaces import look
+from pxeboot.adapters.leaseview import LeaseView
+from pxeboot.adapters.listening import ServiceFailed, http_addresses, http_sockets, url_of
+from pxeboot.adapters.plan import Plan, make_plan
+from pxeboot.adapters.reload import Reloader
 from pxeboot.errors import AppError, ConfigError
 from pxeboot.services import auth, journal, schedules, tasks
-from pxeboot.settings import Settings
+from pxeboot.settings import Settings, refuse
 
 log = logging.getLogger("pxeboot")
 
@@ -39,22 +41,18 @@ STOP_SECONDS = 2  # what an open response gets after live streams and agents wer
 REAP_SECONDS = 2.0
 SCHEDULE_SECONDS = 1.0
 PRUNE_SECONDS = 600.0
+ADDRESS_SECONDS = 60.0  # how long a late address is waited for
 
 
-class ServiceFailed(AppError):
-    """A part of the daemon could not start or has died."""
+def serve(settings: Settings, path: Path | None = None) -> int:
+    """Run the daemon until SIGTERM or SIGINT; returns the exit status. Prints one sentence when it fails.
 
-    code = "service-failed"
-    title = "Service failed"
-
-
-def serve(settings: Settings) -> int:
-    """Run the daemon until SIGTERM or SIGINT; returns the exit status. Prints one sentence when it
-    fails."""
+    `path`: the file that a reload (SIGHUP) reads, as for `pxeboot.settings.load`.
+    """
     logs.configure(settings)
     _few_arenas()
     try:
-        asyncio.run(_Daemon(settings).run())
+        asyncio.run(_Daemon(settings, path).run())
     except AppError as error:
         print(f"pxeboot: {error.sentence}", file=sys.stderr, flush=True)
         return error.exit_code
@@ -88,9 +86,10 @@ class _Http(uvicorn.Server):
 class _Daemon:
     """One run of the daemon."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, path: Path | None) -> None:
+        self._settings, self._path = settings, path
         self._stop = asyncio.Event()
+        self._reloads: set[asyncio.Task[None]] = set()
         self._started = time.monotonic()
 
     async def run(self) -> None:
@@ -100,26 +99,39 @@ class _Daemon:
         loop.set_default_executor(ThreadPoolExecutor(max_workers=24, thread_name_prefix="work"))
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        settings = self._settings
-        facts = None
-        if settings.network.interface:
-            facts = await interface_facts(settings.network.interface, settings.network.address)
-        base_url = _base_url(settings, facts)
-        address = facts.address if facts else ""
-        services = await asyncio.to_thread(_open, settings, base_url, address)
+        loop.add_signal_handler(signal.SIGHUP, lambda: None)  # not before there is something to reload
+        plan = await self._plan()
+        if plan is None:
+            return
+        services = await asyncio.to_thread(_open, self._settings, plan)
         try:
             async with contextlib.AsyncExitStack() as stack:
-                await self._serve(services, facts, stack)
+                await self._serve(services, plan, stack)
         finally:
             # Threads may still write to the journal until the very end of HTTP.
             await asyncio.to_thread(container.close, services)
             log.info("stopped")
 
-    async def _serve(
-        self, services: Services, facts: InterfaceFacts | None, stack: contextlib.AsyncExitStack
-    ) -> None:
+    async def _plan(self) -> Plan | None:
+        """What is to be served where; None: told to stop while waiting for an address. ConfigError."""
+        looking = asyncio.create_task(look(self._settings, ADDRESS_SECONDS))
+        stopping = asyncio.create_task(self._stop.wait())
+        await asyncio.wait({looking, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not looking.done():
+            looking.cancel()
+            return None
+        interfaces, mistakes = await looking
+        plan = make_plan(self._settings, interfaces)
+        told = [*mistakes, *plan.mistakes]
+        refuse(told)
+        for one in told:
+            log.warning("%s", one.sentence)
+        return plan
+
+    async def _serve(self, services: Services, plan: Plan, stack: contextlib.AsyncExitStack) -> None:
         """Start the parts, wait for the signal (or the first failure), end them."""
-        sockets = await asyncio.to_thread(_http_sockets, self._settings, facts)
+        sockets = await asyncio.to_thread(http_sockets, self._settings, plan.interfaces)
         # The heaviest import of all (FastAPI, pages) happens off the loop and before anything answers.
         http = await asyncio.to_thread(_http_server, services)
         async with asyncio.TaskGroup() as group:
@@ -129,11 +141,15 @@ class _Daemon:
                 group.create_task(self._pruner(services), name="pruner"),
                 group.create_task(services.sessions.run(), name="multicast"),
             ]
-            if facts is not None:
-                running += [
-                    group.create_task(part, name=name)
-                    for name, part in await _boot_services(services, facts, stack)
-                ]
+            boot = None
+            if plan.interfaces:
+                from pxeboot.adapters.bootservices import BootServices
+
+                boot = await asyncio.to_thread(BootServices, services, plan)
+                stack.push_async_callback(boot.stop)
+                await boot.start()
+                running += [group.create_task(part, name=name) for name, part in boot.tasks()]
+            self._allow_reload(services, Reloader(services, boot, plan.interfaces, self._path))
             web = group.create_task(self._http(http, sockets), name="http")
             log.info(
                 "pxeboot %s serves %s after %.2f s",
@@ -143,11 +159,27 @@ class _Daemon:
             )
             await self._stop.wait()
             log.info("stopping")
+            services.reload = None
             services.journal.close_subscriptions()
             http.should_exit = True
             await web
             for task in running:
                 task.cancel()
+
+    def _allow_reload(self, services: Services, reloader: Reloader) -> None:
+        """From now on SIGHUP and the API may ask for the settings to be read again."""
+
+        async def reload() -> None:
+            with contextlib.suppress(AppError):  # the reloader has told the log and the journal
+                await reloader.reload()
+
+        def hang_up() -> None:
+            task = asyncio.get_running_loop().create_task(reload(), name="reload")
+            self._reloads.add(task)
+            task.add_done_callback(self._reloads.discard)
+
+        services.reload = reloader.reload
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hang_up)
 
     async def _http(self, server: _Http, sockets: list[socket.socket]) -> None:
         try:
@@ -162,7 +194,7 @@ class _Daemon:
         since = datetime.now(UTC)
 
         def look() -> None:
-            now, rules = datetime.now(UTC), self._settings.tasks
+            now, rules = datetime.now(UTC), services.settings.tasks
             with services.read() as session:
                 late = tasks.waiting_too_long(session, rules, now=now, since=since)
             if late:
@@ -180,7 +212,7 @@ class _Daemon:
                 due = schedules.due(session, now=now)
             for schedule_id in due:
                 with services.write() as session:
-                    schedules.run(session, schedule_id, settings=self._settings, now=now)
+                    schedules.run(session, schedule_id, settings=services.settings, now=now)
 
         await self._every(SCHEDULE_SECONDS, look)
 
@@ -188,7 +220,7 @@ class _Daemon:
         """Keep the journal within its bounds."""
 
         def look() -> None:
-            rules = self._settings.journal
+            rules = services.settings.journal
             with services.write() as session:
                 journal.prune(
                     session,
@@ -215,7 +247,7 @@ class _Daemon:
             await asyncio.sleep(seconds * random.uniform(0.9, 1.1))
 
 
-def _open(settings: Settings, base_url: str, address: str) -> Services:
+def _open(settings: Settings, plan: Plan) -> Services:
     """Make the directories, the database, the store, the first administrator and the local token."""
     data_dir = settings.server.data_dir
     try:
@@ -223,7 +255,11 @@ def _open(settings: Settings, base_url: str, address: str) -> Services:
         settings.boot_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"server.data_dir = {str(data_dir)!r} cannot be used: {error.strerror}.") from error
-    services = container.open_services(settings, base_url=base_url, address=address)
+    first = plan.interfaces[0].address if plan.interfaces else ""
+    usual = first or http_addresses(settings, ())[0]
+    services = container.open_services(settings, base_url=url_of(usual, settings.http.port), address=first)
+    services.base_urls = {one.address: url_of(one.address, settings.http.port) for one in plan.interfaces}
+    services.leases = LeaseView(None, beside=plan.beside)
     try:
         with services.write() as session:
             password = auth.ensure_first_admin(session, data_dir)
@@ -238,103 +274,6 @@ def _open(settings: Settings, base_url: str, address: str) -> Services:
             flush=True,
         )
     return services
-
-
-async def _boot_services(
-    services: Services, facts: InterfaceFacts, stack: contextlib.AsyncExitStack
-) -> list[tuple[str, Coroutine[Any, Any, None]]]:
-    """Start DHCP and TFTP on the interface; returns what must keep running beside them."""
-    from dhcp.leases import LeaseError, SqliteLeases
-    from dhcp.neighbours import ArpTable
-    from dhcp.responder import Responder
-    from dhcp.server import DhcpServer
-    from pxeboot.adapters import boot
-    from tftp.server import Server as TftpServer
-
-    settings = services.settings
-    known = await asyncio.to_thread(boot.KnownHosts, services.database)
-    seen = boot.SeenBook(services.database, services.journal)
-    if settings.dhcp.enabled and settings.dhcp.mode != "off":
-        subnet = subnet_config(settings, facts)
-        try:
-            leases = SqliteLeases(settings.server.data_dir / "leases.sqlite")
-        except LeaseError as error:
-            raise ServiceFailed(f"DHCP cannot start: {error}.") from error
-        stack.callback(leases.close)
-        if settings.dhcp.mode == "full":
-            services.leases = LeaseView(leases)
-        neighbours = ArpTable()
-        stack.callback(neighbours.close)
-        folder = boot.BootFolder(settings.boot_dir)
-        choice = boot.Choice(settings, services.base_url_at, known, services.journal, folder.names)
-        responder = Responder([subnet], leases, choice)
-        server = DhcpServer(
-            facts.name, responder, leases, neighbours, boot.dhcp_notes(services.journal, seen)
-        )
-        try:
-            await server.start()
-        except OSError as error:
-            raise ServiceFailed(
-                f"DHCP cannot listen on {facts.name}: {error.strerror}. "
-                "Another DHCP server may run here; stop it, or set dhcp.enabled = false."
-            ) from error
-        stack.push_async_callback(server.stop)
-    if settings.tftp.enabled:
-        tftp = TftpServer(
-            boot.tftp_files(settings, services.base_url_at),
-            facts.address,
-            settings.tftp.port,
-            on_event=boot.tftp_notes(services.journal, services.leases.mac_of),
-        )
-        try:
-            await tftp.start()
-        except OSError as error:
-            raise ServiceFailed(
-                f"TFTP cannot listen on {facts.address}:{settings.tftp.port}: {error.strerror}. "
-                "Stop what uses it, or set tftp.enabled = false."
-            ) from error
-        stack.push_async_callback(tftp.stop)
-    return [("known-hosts", known.follow(services.journal)), ("seen", seen.run())]
-
-
-def _base_url(settings: Settings, facts: InterfaceFacts | None) -> str:
-    """How machines reach us."""
-    host = facts.address if facts else settings.http.host or "127.0.0.1"
-    return f"http://{host}" + (f":{settings.http.port}" if settings.http.port != 80 else "")
-
-
-def _http_sockets(settings: Settings, facts: InterfaceFacts | None) -> list[socket.socket]:
-    """Listening sockets, made by us so that a taken port is one clear sentence."""
-    host = settings.http.host or (facts.address if facts else "127.0.0.1")
-    found = []
-    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        made.bind((host, settings.http.port))
-    except OSError as error:
-        made.close()
-        raise ServiceFailed(
-            f"HTTP cannot listen on {host}:{settings.http.port}: {error.strerror}. "
-            "Stop what uses it, or set http.host or http.port."
-        ) from error
-    made.listen(1024)
-    found.append(made)
-    if settings.http.unix_socket:
-        path = Path(settings.http.unix_socket)
-        local = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            path.unlink(missing_ok=True)
-            local.bind(str(path))
-            os.chmod(path, 0o660)
-        except OSError as error:
-            made.close()
-            local.close()
-            raise ServiceFailed(
-                f"http.unix_socket = {str(path)!r} cannot be made: {error.strerror}."
-            ) from error
-        local.listen(256)
-        found.append(local)
-    return found
 
 
 def _http_server(services: Services) -> _Http:

@@ -9,7 +9,8 @@ from pxeboot.settings import describe
 HEAD = """# Settings
 
 One TOML file: `/etc/pxeboot/pxeboot.toml`, or `--config FILE`, or `PXEBOOT_CONFIG`. The environment wins over
-it: `PXEBOOT_SECTION__KEY`, lists as JSON. `pxeboot check` says what is wrong with them.
+it: `PXEBOOT_SECTION__KEY`, lists and tables as JSON. `pxeboot check` says what is wrong with them,
+`pxeboot reload` puts a changed file to work. Lists of tables, such as `[[dhcp.subnets]]`, may be repeated.
 This page is made by `python scripts/write_settings_doc.py`.
 """
 

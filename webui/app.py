@@ -7,7 +7,20 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
-from webui.views import account, deploy, groups, home, hosts, images, operations, schedules, sign_in
+from webui.views import (
+    account,
+    deploy,
+    doctor,
+    groups,
+    home,
+    hosts,
+    images,
+    journal,
+    menu,
+    operations,
+    schedules,
+    sign_in,
+)
 
 HERE = Path(__file__).resolve().parent
 
@@ -15,5 +28,19 @@ HERE = Path(__file__).resolve().parent
 def mount(app: FastAPI) -> None:
     """Add the pages to an application that has `app.state.services`."""
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
-    for part in (sign_in, home, hosts, groups, images, deploy, operations, schedules, account):
+    pages = (
+        sign_in,
+        home,
+        hosts,
+        groups,
+        images,
+        deploy,
+        operations,
+        schedules,
+        menu,
+        journal,
+        doctor,
+        account,
+    )
+    for part in pages:
         app.include_router(part.router, include_in_schema=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,9 @@ from jinja2_fragments import render_block
 from markupsafe import Markup, escape
 
 from pxeboot import i18n
+from webui.words import FILTERS, N_, translated
 
 FLASH_COOKIE = "pxeboot_flash"
-
-
-def N_(text: str) -> str:
-    """Mark a text for translation where it stands in a table."""
-    return text
 
 
 STATES = {
@@ -54,30 +49,27 @@ ACTIONS = {
     "local": N_("its own disk"),
     "menu": N_("the menu"),
     "agent": N_("its task"),
+    "entry": N_("an entry of the menu"),
     "refuse": N_("nothing"),
 }
-
-
-def _translated(context: Context, table: Mapping[str, str], value: str) -> str:
-    return str(context["gettext"](table[value])) if value in table else value
 
 
 @pass_context
 def state_text(context: Context, value: str) -> str:
     """A state as people read it."""
-    return _translated(context, STATES, value)
+    return translated(context, STATES, value)
 
 
 @pass_context
 def stage_text(context: Context, value: str) -> str:
     """A stage as people read it."""
-    return _translated(context, STAGES, value)
+    return translated(context, STAGES, value)
 
 
 @pass_context
 def action_text(context: Context, value: str) -> str:
     """What a machine would boot, as people read it."""
-    return _translated(context, ACTIONS, value)
+    return translated(context, ACTIONS, value)
 
 
 @pass_context
@@ -113,6 +105,7 @@ environment = Environment(
 environment.filters.update(
     state_text=state_text, stage_text=stage_text, action_text=action_text, when=when, size=size
 )
+environment.filters.update(FILTERS)
 # Global, because a block that is rendered alone does not run its template's imports.
 _macros = environment.get_template("macros.html").module
 environment.globals.update({name: getattr(_macros, name) for name in ("state", "bar", "empty")})

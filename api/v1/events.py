@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 
 from api.v1.deps import Cursor, Limit, ServicesDep, Viewer
-from api.v1.live import HEADERS, changes, describe, encode
+from api.v1.live import event_stream
 from pxeboot.services import journal
 from pxeboot.services.views import EventView, Page
 
 router = APIRouter(tags=["events"])
+HOST = Query(description="Only one machine's: name, id, UUID or MAC, also of a machine nobody registered.")
 
 
 @router.get("/events", operation_id="listEvents")
 def list_events(
     these: ServicesDep,
     who: Viewer,
+    host: Annotated[str | None, HOST] = None,
     plane: str | None = None,
     kind: str | None = None,
     mac: str | None = None,
@@ -29,7 +31,14 @@ def list_events(
     """What every plane did, newest first."""
     with these.read() as session:
         return journal.list_events(
-            session, plane=plane, kind=kind, mac=mac, operation_id=operation, cursor=cursor, limit=limit
+            session,
+            host=host,
+            plane=plane,
+            kind=kind,
+            mac=mac,
+            operation_id=operation,
+            cursor=cursor,
+            limit=limit,
         )
 
 
@@ -37,12 +46,12 @@ def list_events(
 async def follow_events(
     these: ServicesDep,
     who: Viewer,
+    host: Annotated[str | None, HOST] = None,
+    plane: str | None = None,
+    kind: str | None = None,
+    last_event_id: Annotated[
+        int | None, Header(description="Begin with what was written after this line of the journal.")
+    ] = None,
 ) -> StreamingResponse:
     """Server-sent events `journal`, `change` and `lagged`, as they happen."""
-
-    async def body() -> AsyncIterator[str]:
-        yield ": following\n\n"
-        async for message in changes(these, lambda _: True):
-            yield ": still here\n\n" if message is None else encode(*describe(message))
-
-    return StreamingResponse(body(), media_type="text/event-stream", headers=HEADERS)
+    return await event_stream(these, host=host, plane=plane, kind=kind, after=last_event_id)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
+from sqlmodel import Session
 
 from api.v1.deps import Admin, Cursor, IdempotencyKey, Limit, ServicesDep, Viewer
 from api.v1.idempotent import once
-from api.v1.schemas import GroupCreate, GroupReset, GroupUpdate
-from pxeboot.services import groups, operations
+from api.v1.schemas import GroupCreate, GroupDetail, GroupReset, GroupUpdate
+from pxeboot.adapters.container import Services
+from pxeboot.services import boot_rules, groups, lookup, operations
 from pxeboot.services.views import GroupView, OperationRequest, OperationView, Page
 
 router = APIRouter(tags=["groups"])
@@ -32,17 +34,18 @@ def create_group(these: ServicesDep, who: Admin, body: GroupCreate, response: Re
 
 
 @router.get("/groups/{group}", operation_id="getGroup")
-def get_group(these: ServicesDep, who: Viewer, group: str) -> GroupView:
+def get_group(these: ServicesDep, who: Viewer, group: str) -> GroupDetail:
     """One group."""
     with these.read() as session:
-        return groups.get_group(session, group)
+        return _detail(these, session, groups.get_group(session, group))
 
 
 @router.patch("/groups/{group}", operation_id="updateGroup")
-def update_group(these: ServicesDep, who: Admin, group: str, body: GroupUpdate) -> GroupView:
+def update_group(these: ServicesDep, who: Admin, group: str, body: GroupUpdate) -> GroupDetail:
     """Change a group; members that are not given stay."""
     with these.write() as session:
-        return groups.update_group(session, group, actor=who.name, **body.model_dump(exclude_unset=True))
+        view = groups.update_group(session, group, actor=who.name, **body.model_dump(exclude_unset=True))
+        return _detail(these, session, view)
 
 
 @router.delete("/groups/{group}", status_code=204, operation_id="deleteGroup")
@@ -72,3 +75,8 @@ async def reset_group(
         key,
         lambda session: operations.start(session, wanted, actor=who.name, settings=these.settings),
     )
+
+
+def _detail(these: Services, session: Session, view: GroupView) -> GroupDetail:
+    rules = boot_rules.effective(session, lookup.group(session, view.name), these.settings)
+    return GroupDetail(**dict(view), effective_boot=rules)

@@ -6,14 +6,26 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from fastapi import APIRouter, Response
+from sqlmodel import Session
 
 from api.v1.deps import Admin, Cursor, Limit, ServicesDep, Technician, Viewer
-from api.v1.schemas import ExplainAnswer, HostCreate, HostResult, HostResults, HostsNamed, HostUpdate
+from api.v1.schemas import (
+    ExplainAnswer,
+    HostCreate,
+    HostDetail,
+    HostResult,
+    HostResults,
+    HostsNamed,
+    HostUpdate,
+)
+from pxeboot.adapters.container import Services
 from pxeboot.errors import AppError, problem_code
-from pxeboot.services import explain, hosts, journal
+from pxeboot.services import boot_rules, explain, hosts, journal, lookup
 from pxeboot.services.views import EventView, HostView, Page
 
 router = APIRouter(tags=["hosts"])
+# What a machine boots and which address it has are the site's business, not one technician's.
+POLICY = frozenset({"boot", "dhcp_options", "reserved_address"})
 
 
 @router.get("/hosts", operation_id="listHosts")
@@ -55,17 +67,21 @@ def approve_hosts(these: ServicesDep, who: Technician, body: HostsNamed) -> Host
 
 
 @router.get("/hosts/{host}", operation_id="getHost")
-def get_host(these: ServicesDep, who: Viewer, host: str) -> HostView:
+def get_host(these: ServicesDep, who: Viewer, host: str) -> HostDetail:
     """One host by name, id or MAC."""
     with these.read() as session:
-        return hosts.get_host(session, host)
+        return _detail(these, session, hosts.get_host(session, host))
 
 
 @router.patch("/hosts/{host}", operation_id="updateHost")
-def update_host(these: ServicesDep, who: Technician, host: str, body: HostUpdate) -> HostView:
+def update_host(these: ServicesDep, who: Technician, host: str, body: HostUpdate) -> HostDetail:
     """Change a host; members that are not given stay."""
+    changes = body.model_dump(exclude_unset=True)
+    if not POLICY.isdisjoint(changes):
+        who.require("admin")
     with these.write() as session:
-        return hosts.update_host(session, host, actor=who.name, **body.model_dump(exclude_unset=True))
+        view = hosts.update_host(session, host, actor=who.name, **changes)
+        return _detail(these, session, view)
 
 
 @router.delete("/hosts/{host}", status_code=204, operation_id="deleteHost")
@@ -96,3 +112,8 @@ def explain_host(these: ServicesDep, who: Viewer, host: str) -> ExplainAnswer:
         sentences=answer.sentences,
         events=answer.events,
     )
+
+
+def _detail(these: Services, session: Session, view: HostView) -> HostDetail:
+    rules = boot_rules.effective(session, lookup.host(session, view.name), these.settings)
+    return HostDetail(**dict(view), effective_boot=rules)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 from fastapi.responses import StreamingResponse
 
 from pxeboot.adapters.container import Services
+from pxeboot.errors import NotFound
 from pxeboot.events import Change, Lagged, Message, Record
-from pxeboot.services import operations
-from pxeboot.services.views import OperationView
+from pxeboot.services import journal, operations
+from pxeboot.services.views import EventView, OperationView
 
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 KEEPALIVE_SECONDS = 15.0
@@ -26,11 +29,73 @@ def encode(event: str, data: str, id: int | None = None) -> str:
     return "\n".join(lines) + "\n\n"
 
 
-async def changes(these: Services, wants: Callable[[Record | Change], bool]) -> AsyncIterator[Message | None]:
-    """What the journal publishes; None is a pause (send a comment). Ends when the daemon stops."""
-    with these.journal.subscribe(wants) as live:
-        while not live.closed:
-            yield await live.get(KEEPALIVE_SECONDS)
+@dataclass(frozen=True)
+class EventFilter:
+    """Which lines of the journal somebody follows; "" and None let everything pass."""
+
+    machine: journal.Whose | None = None
+    plane: str | None = None
+    kind: str | None = None
+
+    def wants(self, message: Record | Change) -> bool:
+        """Whether it is for them. A change of a thing has no plane and no kind."""
+        if self.machine is not None:
+            mac = message.mac if isinstance(message, Record) else ""
+            if not self.machine.has(message.host_id, mac):
+                return False
+        if isinstance(message, Change):
+            return not (self.plane or self.kind)
+        return self.plane in (None, "", message.plane) and self.kind in (None, "", message.kind)
+
+
+async def event_stream(
+    these: Services, *, host: str | None, plane: str | None, kind: str | None, after: int | None
+) -> StreamingResponse:
+    """The journal as it is written; with `after` first what was written since that line. NotFound(host)."""
+
+    def filter_now() -> EventFilter:
+        if not host:
+            return EventFilter(None, plane, kind)
+        with these.read() as session:
+            return EventFilter(journal.whose(session, host), plane, kind)
+
+    def written_since(id: int) -> list[EventView]:
+        with these.read() as session:
+            page = journal.list_events(
+                session, host=host or None, plane=plane or None, kind=kind or None, after_id=id, limit=500
+            )
+        return page.items
+
+    first = await asyncio.to_thread(filter_now)
+
+    async def body() -> AsyncIterator[str]:
+        wanted, last = first, after
+
+        def for_them(message: Record | Change) -> bool:
+            new_macs = isinstance(message, Change) and message.what == "host" and bool(host)
+            return new_macs or wanted.wants(message)
+
+        with these.journal.subscribe(for_them) as live:
+            yield ": following\n\n"
+            while last is not None and (missed := await asyncio.to_thread(written_since, last)):
+                for line in missed:
+                    yield encode("journal", line.model_dump_json(exclude={"host"}), line.id)
+                last = missed[-1].id
+            while not live.closed:
+                message = await live.get(KEEPALIVE_SECONDS)
+                if message is None:
+                    yield ": still here\n\n"
+                    continue
+                if isinstance(message, Change) and not wanted.wants(message):
+                    # Somebody's network card may have become this machine's, or it was forgotten altogether.
+                    with contextlib.suppress(NotFound):
+                        wanted = await asyncio.to_thread(filter_now)
+                    continue
+                id = message.id if isinstance(message, Record) else None
+                if id is None or last is None or id > last:
+                    yield encode(*describe(message), id)
+
+    return StreamingResponse(body(), media_type="text/event-stream", headers=HEADERS)
 
 
 async def operation_stream(these: Services, operation_id: str) -> StreamingResponse:
@@ -71,9 +136,15 @@ def describe(message: Message) -> tuple[str, str]:
         return "lagged", json.dumps({"missed": message.missed})
     if isinstance(message, Change):
         return "change", json.dumps(
-            {"what": message.what, "id": message.id, "operation_id": message.operation_id}
+            {
+                "what": message.what,
+                "id": message.id,
+                "operation_id": message.operation_id,
+                "host_id": message.host_id,
+            }
         )
     entry = {
+        "id": message.id,
         "at": message.at.isoformat(),
         "plane": message.plane,
         "kind": message.kind,

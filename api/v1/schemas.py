@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pxeboot.services.views import EventView, ImageView, OperationRequest, VersionView
+from pxeboot.boot.rules import ENTRY_KINDS
+from pxeboot.services.views import (
+    EventView,
+    GroupView,
+    HostView,
+    ImageView,
+    OperationRequest,
+    RuleView,
+    VersionView,
+)
 
 Name = Field(min_length=1, max_length=80)
 
@@ -30,8 +39,41 @@ class HostCreate(Body):
     serial: str = Field("", max_length=120)
 
 
+class BootRulesChange(Body):
+    """Boot rules of a host or group; only the members given are changed, null inherits."""
+
+    default: str | None = Field(
+        None,
+        max_length=80,
+        description="What an idle machine boots: local, windows, linux, menu or entry:NAME.",
+    )
+    local_boot: str | None = Field(
+        None,
+        max_length=80,
+        description="How its own disk is started: auto, sanboot, search, firmware, windows, linux or "
+        "partition:hd0,gpt3.",
+    )
+    menu: Literal["", "never", "always"] | None = Field(
+        None, description="Whether an idle machine is shown the menu."
+    )
+    menu_seconds: int | None = Field(
+        None, description="Seconds until the menu takes its default; 0 waits for ever."
+    )
+
+
+Options = dict[str, Any]
+OPTIONS = Field(
+    None,
+    max_length=100,
+    description="DHCP options by name or number; null removes one. Only those given are changed.",
+)
+
+
 class HostUpdate(Body):
-    """Only the members given are changed; null clears group and image."""
+    """Only the members given are changed; null clears group, image, reservation, boot rules and options.
+
+    Boot rules, options and the reserved address need the role admin.
+    """
 
     name: str | None = Field(None, min_length=1, max_length=80)
     group: str | None = None
@@ -39,6 +81,15 @@ class HostUpdate(Body):
     state: Literal["pending", "approved", "blocked"] | None = None
     macs: list[str] | None = Field(None, min_length=1, max_length=16)
     serial: str | None = Field(None, max_length=120)
+    boot: BootRulesChange | None = None
+    reserved_address: str | None = Field(None, max_length=15, description="The IPv4 address DHCP gives it.")
+    dhcp_options: Options | None = OPTIONS
+
+
+class HostDetail(HostView):
+    """A host with the boot rules that hold for it."""
+
+    effective_boot: dict[str, RuleView]
 
 
 class HostsNamed(Body):
@@ -72,12 +123,52 @@ class GroupCreate(Body):
 
 
 class GroupUpdate(Body):
-    """Only the members given are changed."""
+    """Only the members given are changed; null clears image, boot rules and options."""
 
     name: str | None = Field(None, min_length=1, max_length=80)
     description: str | None = Field(None, max_length=500)
     name_template: str | None = Field(None, max_length=80)
     image: str | None = None
+    boot: BootRulesChange | None = None
+    dhcp_options: Options | None = OPTIONS
+
+
+class GroupDetail(GroupView):
+    """A group with the boot rules that hold for its hosts unless they have their own."""
+
+    effective_boot: dict[str, RuleView]
+
+
+class BootEntryCreate(Body):
+    """A new entry of the boot menus."""
+
+    name: str = Field(min_length=1, max_length=31, description="A word, used in scripts and rules.")
+    title: str = Field(min_length=1, max_length=60, description="What people read.")
+    kind: str = Field(max_length=40, description=f"One of {', '.join(ENTRY_KINDS)}.")
+    params: dict[str, str] = Field(default_factory=dict, max_length=20)
+    group: str | None = Field(None, description="Whose machines see it; null: all machines.")
+    firmware: Literal["", "bios", "uefi"] = ""
+    position: int | None = Field(None, ge=0, le=100_000, description="Place in the menu; default: last.")
+    enabled: bool = True
+    hidden: bool = Field(False, description="Not listed: reached by its key alone.")
+    key: str = Field("", max_length=1)
+    password: str | None = Field(None, max_length=64, description="Never shown again.")
+
+
+class BootEntryUpdate(Body):
+    """Only the members given are changed; `params` as a whole; null clears group and password."""
+
+    name: str | None = Field(None, min_length=1, max_length=31)
+    title: str | None = Field(None, min_length=1, max_length=60)
+    kind: str | None = Field(None, max_length=40)
+    params: dict[str, str] | None = Field(None, max_length=20)
+    group: str | None = None
+    firmware: Literal["", "bios", "uefi"] | None = None
+    position: int | None = Field(None, ge=0, le=100_000)
+    enabled: bool | None = None
+    hidden: bool | None = None
+    key: str | None = Field(None, max_length=1)
+    password: str | None = Field(None, max_length=64)
 
 
 class GroupReset(Body):

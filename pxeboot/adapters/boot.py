@@ -7,66 +7,25 @@ Everything here runs on the event loop and answers from memory.
 from __future__ import annotations
 
 import asyncio
-import functools
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlmodel import select
-
 from dhcp.actions import Noted
 from dhcp.bootfile import BootFile
 from dhcp.pxe import PxeClient
+from pxeboot.adapters.knownhosts import KnownHosts
 from pxeboot.boot.chain import NoBootFile, boot_client, boot_file, uuid_text
-from pxeboot.boot.decide import HostFacts, decide
-from pxeboot.boot.scripts import grub_stub, menu_texts
+from pxeboot.boot.decide import decide
 from pxeboot.db.engine import Database
-from pxeboot.db.models import Host, HostMac, HostState
-from pxeboot.events import Change, Journal, Record
-from pxeboot.i18n import translations
+from pxeboot.events import Journal, Record
 from pxeboot.services import boots, hosts, unit
 from pxeboot.settings import Settings
-from tftp.files import Files, Folder, Overlay, Peer
 from tftp.server import RequestIgnored, RequestRefused, ServerEvent, TransferEnded
 from tftp.transfer import TransferCompleted
 
 FLUSH_SECONDS = 2.0
-RELOAD_SECONDS = 0.5  # let a burst of changed hosts become one reload
-
-
-class KnownHosts:
-    """Every registered MAC and UUID with its host's name and state, in memory; follows the journal's
-    changes."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._by_mac: dict[str, HostFacts] = {}
-        self._by_uuid: dict[str, HostFacts] = {}
-        self.load()
-
-    def load(self) -> None:
-        """Read all of it (20,000 hosts: some 100 ms, in a thread)."""
-        with self._database.read() as session:
-            rows = session.exec(select(Host.id, Host.name, Host.state, Host.uuid)).all()
-            macs = session.exec(select(HostMac.mac, HostMac.host_id)).all()
-        facts = {id: HostFacts(name, HostState(state).value) for id, name, state, _uuid in rows}
-        self._by_mac = {mac: facts[id] for mac, id in macs if id in facts}
-        self._by_uuid = {uuid: facts[id] for id, _name, _state, uuid in rows if uuid}
-
-    def find(self, mac: str, uuid: str) -> HostFacts | None:
-        """The host of this MAC, else of this UUID."""
-        return self._by_mac.get(mac) or (self._by_uuid.get(uuid) if uuid else None)
-
-    async def follow(self, journal: Journal) -> None:
-        """Reload whenever a host has changed; ends when the journal stops."""
-        with journal.subscribe(
-            lambda message: isinstance(message, Change) and message.what == "host"
-        ) as live:
-            while not live.closed:
-                if await live.get(60.0) is not None:
-                    await asyncio.sleep(RELOAD_SECONDS)
-                    await asyncio.to_thread(self.load)
 
 
 class SeenBook:
@@ -145,24 +104,6 @@ class BootFolder:
                 self._names = set()
             self._read_at = now
         return self._names
-
-
-def stub(settings: Settings, base_url: str) -> bytes:
-    """`grub/grub.cfg`: sends the signed GRUB to its machine's own configuration."""
-    return grub_stub(base_url, menu_texts(translations(settings.server.language).gettext)).encode()
-
-
-def tftp_files(settings: Settings, base_url_at: Callable[[str], str]) -> Files:
-    """The virtual tree: `grub/grub.cfg`, and the boot folder."""
-
-    @functools.cache  # one text for each address of ours
-    def text(local: str) -> bytes:
-        return stub(settings, base_url_at(local))
-
-    def virtual(name: str, peer: Peer, local: str) -> bytes | None:
-        return text(local) if name == "grub/grub.cfg" else None
-
-    return Overlay(virtual, Folder(settings.boot_dir))
 
 
 def dhcp_notes(journal: Journal, seen: SeenBook) -> Callable[[Noted], None]:

@@ -8,17 +8,20 @@ For the API and the pages: `services.read()`, `services.write()`, `services.sett
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlmodel import Session
 
+from pxeboot.adapters.boottree import FileNotes
+from pxeboot.adapters.leaseview import LeaseView
 from pxeboot.adapters.multicast import SessionManager
-from pxeboot.adapters.network import LeaseView
 from pxeboot.adapters.store import StoreGateway
 from pxeboot.db.engine import Database
+from pxeboot.doctor.periodic import Watch
 from pxeboot.events import Journal
 from pxeboot.services import auth, journal, unit
 from pxeboot.services.auth import Principal
@@ -27,7 +30,10 @@ from pxeboot.settings import Settings
 
 @dataclass
 class Services:
-    """What the handlers share. `base_url` is ours as machines reach it, `http://ADDRESS[:PORT]`."""
+    """What the handlers share. `base_url` is ours as machines reach it, `http://ADDRESS[:PORT]`.
+
+    `settings` and `leases` are replaced as a whole by a reload: take them anew for each request.
+    """
 
     settings: Settings
     database: Database
@@ -37,6 +43,15 @@ class Services:
     leases: LeaseView
     base_url: str = "http://127.0.0.1"
     base_urls: dict[str, str] = field(default_factory=dict)  # by address of ours, where we have several
+    reload: Callable[[], Awaitable[Any]] | None = None  # `adapters.reload.Reloader.reload`, in the daemon
+    file_notes: FileNotes = field(default_factory=FileNotes)  # which boot file was noted for whom
+    doctor: Watch = field(init=False)
+
+    def __post_init__(self) -> None:
+        def note(kind: str, sentence: str, data: dict[str, Any]) -> None:
+            self.journal.record("doctor", kind, sentence, data=data)
+
+        self.doctor = Watch(self.settings, note)
 
     def base_url_at(self, local: str) -> str:
         """Our URL as a machine reaches it that talks to `local`, an address of ours ("" = the usual one)."""

@@ -100,6 +100,10 @@ class SessionManager:
         self._wake: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
+    def use(self, settings: Settings) -> None:
+        """Other settings for sessions that begin from now on."""
+        self._settings = settings
+
     def session_for(self, session: Session, task_id: str) -> dict[str, Any] | None:
         """SESSION of docs/ARCHITECTURE.md §4 for a deploy task that boots or works, made if need be.
 

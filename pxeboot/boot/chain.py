@@ -17,7 +17,15 @@ from dhcp.bootfile import BootFile
 from dhcp.pxe import PxeClient
 from pxeboot.boot.decide import Client, Firmware
 
-__all__ = ["NoBootFile", "boot_client", "boot_file", "firmware_of", "script_url", "uuid_text"]
+__all__ = [
+    "NoBootFile",
+    "boot_client",
+    "boot_file",
+    "firmware_of",
+    "script_url",
+    "uuid_readings",
+    "uuid_text",
+]
 
 _FIRMWARE: Final[dict[str, Firmware]] = {
     "bios": "bios",
@@ -25,11 +33,13 @@ _FIRMWARE: Final[dict[str, Firmware]] = {
     "x86-uefi": "uefi-ia32",
     "arm64-uefi": "uefi-arm64",
 }
-_FIRST_FILE: Final[dict[Firmware, str]] = {
-    "bios": "undionly.kpxe",
-    "uefi-x64": "shimx64.efi",
-    "uefi-ia32": "bootia32.efi",
-    "uefi-arm64": "shimaa64.efi",
+# The first of these that is in the boot folder. Debian signs no shim for 32-bit UEFI, and we bring none for
+# ARM: somebody who has such machines puts the loader there.
+_FIRST_FILES: Final[dict[Firmware, tuple[str, ...]]] = {
+    "bios": ("undionly.kpxe",),
+    "uefi-x64": ("shimx64.efi",),
+    "uefi-ia32": ("shimia32.efi", "bootia32.efi", "grubia32.efi"),
+    "uefi-arm64": ("shimaa64.efi", "bootaa64.efi", "grubaa64.efi"),
 }
 
 
@@ -57,14 +67,19 @@ def boot_file(client: PxeClient, base_url: str, available: Container[str]) -> Bo
     (a URL with a name needs a DNS server in the same offer). `available` holds the names in the boot folder.
     """
     firmware = firmware_of(client)
-    first = _FIRST_FILE.get(firmware)
+    names = _FIRST_FILES.get(firmware, ())
+    first = next((name for name in names if name in available), None)
     # Our scripts start a boot environment for PCs: an iPXE on ARM has no use for them.
     if client.ipxe and firmware in ("bios", "uefi-x64") and _can_run_script(client):
         return BootFile("", script_url(client, base_url), "It is iPXE with HTTP already: it gets its script.")
-    if first is None:
+    if not names:
         return NoBootFile(f"We have no loader for {client.architecture.name} machines.")
-    if first not in available:
-        return NoBootFile(f"The loader for {client.architecture.name} machines, {first}, is not installed.")
+    if first is None:
+        wanted = " or ".join(names)
+        return NoBootFile(
+            f"The loader for {client.architecture.name} machines is not installed: "
+            f"put {wanted} into the boot folder."
+        )
     if client.http:
         if firmware == "bios":
             return NoBootFile("HTTP Boot of a BIOS machine is not served.")
@@ -74,7 +89,8 @@ def boot_file(client: PxeClient, base_url: str, available: Container[str]) -> Bo
         return BootFile("", first, f"Its iPXE cannot do HTTP, so it loads {first} instead.")
     if firmware == "bios":
         return BootFile("", first, f"BIOS network boot: it loads our iPXE, {first}.")
-    return BootFile("", first, f"UEFI network boot: it loads the signed {first}.")
+    signed = "the signed " if first.startswith("shim") else ""
+    return BootFile("", first, f"UEFI network boot: it loads {signed}{first}.")
 
 
 def script_url(client: PxeClient, base_url: str) -> str:
@@ -83,6 +99,16 @@ def script_url(client: PxeClient, base_url: str) -> str:
     uuid = uuid_text(client)
     platform = "pcbios" if firmware_of(client) == "bios" else "efi"  # iPXE's own words for it
     return f"{base_url}/boot/ipxe?mac={quote(client.mac, safe=':')}&uuid={uuid}&platform={platform}"
+
+
+def uuid_readings(client: PxeClient) -> tuple[str, ...]:
+    """`uuid_text` and the other reading of the same 16 bytes: iPXE before 2016 and some firmware swap the
+    first three fields (QEMU's ROM does). Empty when the client sent none."""
+    if client.uuid is None:
+        return ()
+    first = uuid_text(client)
+    other = str(UUID(bytes_le=client.uuid) if client.ipxe else UUID(bytes=client.uuid))
+    return (first,) if first == other else (first, other)
 
 
 def uuid_text(client: PxeClient) -> str:

@@ -1,87 +1,78 @@
 """What the loaders are told: one GRUB configuration or iPXE script per decision, from templates.
 
 Both languages are rendered by a Jinja2 environment without HTML escaping and with StrictUndefined. Every
-value goes through a filter of its language (`grub`, `ipxe`, `ipxe_word`), so that no name of a host and no
-translation can become a command; what a filter cannot say safely raises `ScriptError`.
+value goes through a filter of its language (`pxeboot.boot.quoting`). What the two menus offer, in which order
+and under which keys, is said once, in `menu_items`.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-import unicodedata
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from pxeboot.boot.decide import BootDecision
+from pxeboot.boot.decide import BootDecision, Firmware
+from pxeboot.boot.quoting import (
+    WORD,
+    ScriptError,
+    grub_quote,
+    grub_word,
+    ipxe_text,
+    ipxe_word,
+    one_line,
+)
+from pxeboot.boot.rules import MenuEntry
+from pxeboot.boot.texts import MenuTexts, menu_texts
 
 __all__ = [
+    "MenuItem",
     "MenuTexts",
     "ScriptContext",
     "ScriptError",
     "grub_config",
+    "grub_local",
+    "grub_quote",
     "grub_stub",
+    "ipxe_autoexec",
+    "ipxe_refusal",
     "ipxe_script",
+    "ipxe_text",
+    "ipxe_word",
+    "menu_items",
     "menu_texts",
+    "pxelinux_config",
 ]
 
-
-class ScriptError(ValueError):
-    """A value cannot be written in the loader's language; the sentence names it."""
-
-
-# Tried in this order on each local partition: the installed systems' own signed loaders, the generic name
-# last.
-UEFI_LOADERS: Final = (
-    "/EFI/debian/shimx64.efi",
-    "/EFI/ubuntu/shimx64.efi",
-    "/EFI/fedora/shimx64.efi",
-    "/EFI/rocky/shimx64.efi",
-    "/EFI/almalinux/shimx64.efi",
-    "/EFI/redhat/shimx64.efi",
-    "/EFI/centos/shimx64.efi",
+# Of the installed systems' own signed loaders; `{}` is the processor in the words of UEFI file names.
+LINUX_LOADERS: Final = (
+    "/EFI/debian/shim{}.efi",
+    "/EFI/ubuntu/shim{}.efi",
+    "/EFI/fedora/shim{}.efi",
+    "/EFI/rocky/shim{}.efi",
+    "/EFI/almalinux/shim{}.efi",
+    "/EFI/redhat/shim{}.efi",
+    "/EFI/centos/shim{}.efi",
     "/EFI/opensuse/shim.efi",
-    "/EFI/Microsoft/Boot/bootmgfw.efi",
-    "/EFI/BOOT/BOOTX64.EFI",
 )
-
+WINDOWS_LOADERS: Final = ("/EFI/Microsoft/Boot/bootmgfw.efi",)
+FALLBACK_LOADER: Final = "/EFI/BOOT/BOOT{}.EFI"
+GRUB_FOLDERS: Final = ("/boot/grub", "/grub", "/boot/grub2", "/grub2")
+PROCESSORS: Final[dict[Firmware, str]] = {"uefi-x64": "x64", "uefi-ia32": "ia32", "uefi-arm64": "aa64"}
+# GRUB's names of where it runs, `$grub_cpu-$grub_platform`.
+GRUB_PLATFORMS: Final[dict[Firmware, str]] = {
+    "bios": "i386-pc",
+    "uefi-x64": "x86_64-efi",
+    "uefi-ia32": "i386-efi",
+    "uefi-arm64": "arm64-efi",
+}
 
 # A machine with an empty disk asks again for ten minutes.
 WAITS: Final = 20
 WAIT_SECONDS: Final = 30
-
-
-@dataclass(frozen=True, slots=True)
-class MenuTexts:
-    """What people read on the boot console, in one language."""
-
-    title: str = "pxeboot: this computer is not registered"
-    local: str = "Start from its own disk"
-    register_quick: str = "Register this computer"
-    register_full: str = "Register this computer and answer questions"
-    starting_local: str = "Starting from the local disk"
-    starting_agent: str = "Loading the boot environment"
-    no_system: str = "No system on the local disk: asking the server again in 30 seconds. Esc leaves."
-    failed: str = "This did not work."
-    refused: str = "This computer may not boot from the network."
-
-
-def menu_texts(_: Callable[[str], str]) -> MenuTexts:
-    """The texts in the language of the gettext function `_`."""
-    return MenuTexts(
-        title=_("pxeboot: this computer is not registered"),
-        local=_("Start from its own disk"),
-        register_quick=_("Register this computer"),
-        register_full=_("Register this computer and answer questions"),
-        starting_local=_("Starting from the local disk"),
-        starting_agent=_("Loading the boot environment"),
-        no_system=_("No system on the local disk: asking the server again in 30 seconds. Esc leaves."),
-        failed=_("This did not work."),
-        refused=_("This computer may not boot from the network."),
-    )
+MESSAGE_SECONDS: Final = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +80,8 @@ class ScriptContext:
     """What a script needs besides the decision.
 
     `base_url`: ours as this machine reaches it, `http://ADDRESS[:PORT]`. `token`: of this boot, needed by the
-    actions `agent` and `menu`. `key`: our Ed25519 public key in hex. `kernel_arguments`: words added to the
-    kernel's command line.
+    actions `agent` and `menu` with registration. `key`: our Ed25519 public key in hex. `kernel_arguments`:
+    words added to the kernel's command line. `firmware` is the client's.
     """
 
     base_url: str
@@ -101,16 +92,43 @@ class ScriptContext:
     kernel_arguments: str = "console=tty0 console=ttyS0,115200 quiet loglevel=4 panic=30"
     kernel: str = "vmlinuz"
     initrd: str = "initrd.img"
-    local_boot: Literal["search", "firmware"] = "search"
-    """How UEFI machines start their own disk: look for a loader on it, or hand back to the firmware's next
-    entry."""
+    firmware: Firmware = "uefi-x64"
     texts: MenuTexts = field(default_factory=MenuTexts)
 
 
-def grub_stub(base_url: str, texts: MenuTexts | None = None) -> str:
-    """The `grub/grub.cfg` that Debian's signed GRUB reads by TFTP (or HTTP): asks for the machine's own, by
-    MAC."""
-    context = ScriptContext(base_url, "", texts=texts or MenuTexts())
+@dataclass(frozen=True, slots=True)
+class MenuItem:
+    """One line of a menu. `what`: `local`, `agent` or `entry`; `how` the strategy or the agent's mode."""
+
+    id: str
+    text: str
+    key: str
+    what: str
+    how: str = ""
+    entry: MenuEntry | None = None
+
+
+def menu_items(decision: BootDecision, texts: MenuTexts) -> list[MenuItem]:
+    """The lines of both menus, hidden entries last with an empty text."""
+    items = [MenuItem("local", texts.local, "l", "local", decision.local)]
+    if decision.systems:
+        items.append(MenuItem("windows", texts.windows, "w", "local", "windows"))
+        items.append(MenuItem("linux", texts.linux, "x", "local", "linux"))
+    if decision.registers:
+        items.append(MenuItem("register-quick", texts.register_quick, "r", "agent", "register-quick"))
+        items.append(MenuItem("register-full", texts.register_full, "q", "agent", "register-full"))
+    for entry in sorted(decision.entries, key=lambda each: each.hidden):
+        text = "" if entry.hidden else entry.title
+        items.append(MenuItem(f"entry-{entry.name}", text, entry.key, "entry", entry=entry))
+    return items
+
+
+def grub_stub(base_url: str, texts: MenuTexts | None = None, mac: str = "") -> str:
+    """The `grub/grub.cfg` that a GRUB from us reads by TFTP (or HTTP): asks for the machine's own, by MAC.
+
+    `mac` where the name of the file told it; else GRUB's own `$net_default_mac`.
+    """
+    context = ScriptContext(base_url, mac, texts=texts or MenuTexts())
     return _render("stub.grub.j2", None, context)
 
 
@@ -119,9 +137,33 @@ def grub_config(decision: BootDecision, context: ScriptContext) -> str:
     return _render("host.grub.j2", decision, context)
 
 
-def ipxe_script(decision: BootDecision, context: ScriptContext) -> str:
-    """The answer to `GET /boot/ipxe`. Raises `ScriptError`."""
-    return _render("host.ipxe.j2", decision, context)
+def grub_local(how: str, context: ScriptContext) -> str:
+    """A configuration that starts the own disk as `how` says (or `firmware-setup`): what iPXE hands over to
+    GRUB. Raises `ScriptError`."""
+    return _render("handed.grub.j2", None, context, how=how)
+
+
+def ipxe_script(decision: BootDecision, context: ScriptContext, *, chosen: bool = False) -> str:
+    """The answer to `GET /boot/ipxe`; `chosen`: an entry of its menu that was paid for with a password.
+
+    Raises `ScriptError`.
+    """
+    return _render("host.ipxe.j2", decision, context, chosen=chosen)
+
+
+def ipxe_refusal(sentence: str, context: ScriptContext) -> str:
+    """A script that shows a sentence and asks for the menu again. Raises `ScriptError`."""
+    return _render("refusal.ipxe.j2", None, context, sentence=sentence)
+
+
+def ipxe_autoexec(base_url: str) -> str:
+    """`autoexec.ipxe`, which iPXE builds for UEFI ask for on their own: to the machine's script."""
+    return _render("autoexec.ipxe.j2", None, ScriptContext(base_url, ""))
+
+
+def pxelinux_config(base_url: str, mac: str = "") -> str:
+    """A `pxelinux.cfg/…` that starts our iPXE with the machine's script."""
+    return _render("pxelinux.cfg.j2", None, ScriptContext(base_url, mac))
 
 
 def kernel_line(context: ScriptContext, mode: str) -> list[str]:
@@ -136,76 +178,73 @@ def kernel_line(context: ScriptContext, mode: str) -> list[str]:
         f"pxeboot.mode={mode}",
         f"pxeboot.lang={context.language}",
     ]
-    if any(not _WORD.fullmatch(word) for word in words):
+    if any(not WORD.fullmatch(word) for word in words):
         raise ScriptError("A value of the kernel's command line holds a character not allowed there.")
     return [*words, *context.kernel_arguments.split()]
 
 
-# Printable ASCII without what GRUB, iPXE or the kernel's own parser could take for something else.
-_WORD: Final = re.compile(r"[A-Za-z0-9._:/=,@%+\[\]-]+")
-_PLAIN: Final = str.maketrans({"’": "'", "“": '"', "”": '"', "–": "-", "—": "-", "œ": "oe", "ß": "ss"})
+def entry_arguments(entry: MenuEntry) -> list[str]:
+    """The kernel arguments of an entry, word by word."""
+    words = entry.params.get("arguments", "").split()
+    if preseed := entry.params.get("preseed"):
+        words = ["auto=true", "priority=critical", f"url={preseed}", *words]
+    return words
+
+
+def loaders(firmware: Firmware, how: str) -> list[str]:
+    """Paths on an ESP that start a system of the kind `how` says, in the order to try them."""
+    processor = PROCESSORS.get(firmware, "x64")
+    linux = [path.format(processor) for path in LINUX_LOADERS]
+    if how == "linux":
+        return linux
+    if how == "windows":
+        return [*WINDOWS_LOADERS]
+    return [*linux, *WINDOWS_LOADERS, FALLBACK_LOADER.format(processor.upper())]
+
+
 _BASE_URL: Final = re.compile(r"http://([A-Za-z0-9.-]+(?::[0-9]{1,5})?)")
 
 
-def grub_quote(text: str) -> str:
-    """`text` as one word of GRUB's language: in single quotes, where nothing is special but the quote
-    itself."""
-    return "'" + _one_line(text).replace("'", "'\\''") + "'"
-
-
-def ipxe_text(text: str) -> str:
-    """`text` as the last words of an iPXE `echo --`, `menu --` or `item` line.
-
-    iPXE has no quotes: a line is cut at white space, `||`, `&&` and `;` as words of their own end a command,
-    a word that begins with `#` starts a comment, and `${` begins a setting (src/core/exec.c). Each is changed
-    as little as will make it plain text.
-    """
-    words = []
-    for word in _one_line(text).replace("${", "$(").split():
-        if word in ("||", "&&", ";"):
-            word = {"||": "|", "&&": "&", ";": ","}[word]
-        words.append("'" + word if word.startswith("#") else word)
-    return " ".join(words)
-
-
-def ipxe_word(text: str) -> str:
-    """`text` unchanged if iPXE reads it as one plain word. Raises `ScriptError`."""
-    if not text or text.startswith(("#", "-")) or not re.fullmatch(r"[!-~]+", text) or "${" in text:
-        raise ScriptError(f"{text[:60]!r} cannot be a word of an iPXE script.")
-    if text in ("||", "&&", ";"):
-        raise ScriptError(f"{text!r} would end the iPXE command.")
-    return text
-
-
-def _one_line(text: str) -> str:
-    """Printable ASCII on one line, accents dropped.
-
-    iPXE up to 2019 (QEMU's ROM) shows UTF-8 as line-drawing characters, and EDK2 drops on its serial
-    console what is not ASCII; the two menus must look alike everywhere.
-    """
-    text = unicodedata.normalize("NFKD", text.translate(_PLAIN))
-    text = "".join(c for c in text if not unicodedata.combining(c))
-    return "".join(c if c.isascii() and c.isprintable() else " " if c.isspace() else "?" for c in text)
-
-
-def _render(template: str, decision: BootDecision | None, context: ScriptContext) -> str:
+def _render(template: str, decision: BootDecision | None, context: ScriptContext, **more: Any) -> str:
     match = _BASE_URL.fullmatch(context.base_url)
     if match is None:
         raise ScriptError(f"{context.base_url!r} is not of the form http://ADDRESS[:PORT].")
-    return (
-        _environment()
-        .get_template(template)
-        .render(
-            decision=decision,
-            context=context,
-            texts=context.texts,
-            server=match[1],
-            loaders=UEFI_LOADERS,
-            waits=WAITS,
-            wait_seconds=WAIT_SECONDS,
-            kernel_line=functools.partial(kernel_line, context),
-        )
-    )
+    server = match[1]
+
+    def url(file: str) -> str:
+        """A file's URL: below `extra/` in our boot folder, unless it is a URL already."""
+        return file if file.startswith("http://") else f"{context.base_url}/boot/files/extra/{file}"
+
+    def grub_file(file: str) -> str:
+        """The same as GRUB writes it: (http,HOST[:PORT])/path."""
+        host, _, path = url(file).removeprefix("http://").partition("/")
+        return f"(http,{host})/{path}"
+
+    platform = GRUB_PLATFORMS.get(context.firmware, "x86_64-efi")
+    place = f"/boot/grub/{platform}/{context.mac.replace(':', '-')}"
+    values = {
+        "decision": decision,
+        "context": context,
+        "texts": context.texts,
+        "server": server,
+        "bios": context.firmware == "bios",
+        "loaders": functools.partial(loaders, context.firmware),
+        "grub_folders": GRUB_FOLDERS,
+        "grub_loader": "grub.0" if context.firmware == "bios" else "grubx64.efi",
+        "config": f"(http,{server}){place}",
+        "waits": WAITS,
+        "wait_seconds": WAIT_SECONDS,
+        "message_seconds": MESSAGE_SECONDS,
+        "kernel_line": functools.partial(kernel_line, context),
+        "entry_arguments": entry_arguments,
+        "url": url,
+        "grub_file": grub_file,
+    }
+    if decision is not None and decision.action == "menu":
+        items = menu_items(decision, context.texts)
+        wanted = (decision.default, f"entry-{decision.default}")
+        values |= {"items": items, "default": next((i.id for i in items if i.id in wanted), "local")}
+    return _environment().get_template(template).render(values | more)
 
 
 @functools.cache
@@ -218,5 +257,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(comment=_one_line, grub=grub_quote, ipxe=ipxe_text, ipxe_word=ipxe_word)
+    environment.filters.update(
+        comment=one_line, grub=grub_quote, grub_word=grub_word, ipxe=ipxe_text, ipxe_word=ipxe_word
+    )
     return environment

@@ -109,7 +109,11 @@ def load(dest: Path) -> BootEnv | None:
         intact = all(_describe(dest / name) == about for name, about in env.files.items())
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
-    return env if intact and {*recipe.BOOT_FILES, "vmlinuz", "initrd.img"} <= env.files.keys() else None
+    return (
+        env
+        if intact and {*recipe.BOOT_FILES, recipe.GRUB_PC, "vmlinuz", "initrd.img"} <= env.files.keys()
+        else None
+    )
 
 
 def _publish(dest: Path, base: layers.Base, agent: bytes, wanted: str, base_hash: str) -> BootEnv:
@@ -117,7 +121,7 @@ def _publish(dest: Path, base: layers.Base, agent: bytes, wanted: str, base_hash
     new = dest / ".new"
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir()
-    for name in (*recipe.BOOT_FILES, "vmlinuz"):
+    for name in (*recipe.BOOT_FILES, recipe.GRUB_PC, "vmlinuz"):
         shutil.copyfile(base.path / name, new / name)
     with (new / "initrd.img").open("wb") as out:
         with (base.path / "base.cpio.zst").open("rb") as stream:

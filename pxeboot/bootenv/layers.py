@@ -75,6 +75,7 @@ def build_base(path: Path, cache: Path, mirror: debian.Mirror, mtime: int, progr
         if not (tree / source).exists():
             raise BootEnvError(f"The packages have no {source} ({name}).")
         shutil.copyfile(tree / source, path / name)
+    _build_grub_pc(tree, path)
     progress("Packing the base layer")
     with (path / "base.cpio.zst").open("wb") as out:
         unpacked = _pack(
@@ -95,6 +96,17 @@ def build_base(path: Path, cache: Path, mirror: debian.Mirror, mtime: int, progr
     described = {name: value for name, value in vars(base).items() if name != "path"}
     (path / "base.json").write_text(json.dumps(described, indent=1))
     return base
+
+
+def _build_grub_pc(tree: Path, path: Path) -> None:
+    """Put `grub.0` together in `path` from the unpacked packages. Raises BootEnvError."""
+    start = path.resolve() / "grub.0.cfg"
+    start.write_text(recipe.GRUB_PC_START)
+    arguments = ["-d", str(tree / "usr/lib/grub/i386-pc"), "-O", recipe.GRUB_PC_FORMAT]
+    arguments += ["-p", recipe.GRUB_PC_PREFIX, "-c", str(start)]
+    arguments += ["-o", str(path.resolve() / recipe.GRUB_PC)]
+    roots.run(tree, "usr/bin/grub-mkimage", *arguments, *recipe.GRUB_PC_MODULES)
+    start.unlink()
 
 
 def download_wheels(directory: Path) -> list[Path]:

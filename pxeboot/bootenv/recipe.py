@@ -38,12 +38,15 @@ PACKAGES: tuple[str, ...] = (
     "ethtool",
     "fdisk",
     "gdisk",
+    "grub-common",
     "grub-efi-amd64-signed",
+    "grub-pc-bin",
     "iproute2",
     "ipxe",
     "kbd",
     "kmod",
     "linux-image-amd64",
+    "memtest86+",
     "mount",
     "ncurses-base",
     "netbase",
@@ -73,7 +76,76 @@ BOOT_FILES: dict[str, str] = {
     "grubx64.efi": "usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed",
     "undionly.kpxe": "usr/lib/ipxe/undionly.kpxe",
     "ipxe.efi": "usr/lib/ipxe/ipxe-amd64.efi",
+    # iPXE in the form of a Linux kernel: for sites whose machines start with PXELINUX already.
+    "ipxe.lkrn": "usr/lib/ipxe/ipxe.lkrn",
+    "memtest.bin": "boot/memtest86+x64.bin",
+    "memtest.efi": "boot/memtest86+x64.efi",
 }
+# GRUB for BIOS machines, which iPXE starts to boot one of several systems on the disk. Nobody signs it, so we
+# put it together from Debian's modules; everything it may need is inside, for it loads no more.
+GRUB_PC = "grub.0"
+GRUB_PC_FORMAT = "i386-pc-pxe"
+GRUB_PC_PREFIX = "(pxe)/grub"
+GRUB_PC_MODULES: tuple[str, ...] = (
+    "biosdisk",
+    "part_msdos",
+    "part_gpt",
+    "ext2",
+    "xfs",
+    "btrfs",
+    "fat",
+    "exfat",
+    "ntfs",
+    "lvm",
+    "mdraid1x",
+    "iso9660",
+    "loopback",
+    "pxe",
+    "net",
+    "tftp",
+    "http",
+    "chain",
+    "ntldr",
+    "multiboot",
+    "linux",
+    "linux16",
+    "drivemap",
+    "parttool",
+    "normal",
+    "configfile",
+    "minicmd",
+    "echo",
+    "test",
+    "true",
+    "regexp",
+    "sleep",
+    "ls",
+    "cat",
+    "probe",
+    "search",
+    "search_fs_file",
+    "search_fs_uuid",
+    "search_label",
+    "loadenv",
+    "gzio",
+    "xzio",
+    "zstd",
+    "all_video",
+    "vbe",
+    "vga",
+    "gfxterm",
+    "font",
+    "password_pbkdf2",
+    "reboot",
+    "halt",
+)
+# Its first words: iPXE says in "root path" (option 17) which configuration to read; else the usual one.
+GRUB_PC_START = """\
+set config="$net_pxe_rootpath"
+if [ -z "$config" ]; then set config="(tftp,$net_default_server)/grub/grub.cfg"; fi
+export config
+normal "$config"
+"""
 
 # Names below usr/bin or usr/sbin. What is not here and busybox has, becomes a link to busybox.
 PROGRAMS: tuple[str, ...] = tuple(

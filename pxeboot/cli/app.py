@@ -9,7 +9,19 @@ from typing import Annotated, Any
 import typer
 
 from pxeboot import __version__
-from pxeboot.cli import bootenv, groups, hosts, images, lab, operations, schedules, server, tokens
+from pxeboot.cli import (
+    bootenv,
+    doctor,
+    groups,
+    hosts,
+    images,
+    lab,
+    menu,
+    operations,
+    schedules,
+    server,
+    tokens,
+)
 from pxeboot.cli.context import options
 
 app = typer.Typer(
@@ -45,6 +57,7 @@ def common(
 
 app.add_typer(hosts.app, name="host", help="Machines: list, approve, change, journal.")
 app.add_typer(groups.app, name="group", help="Groups and rooms.")
+app.add_typer(menu.app, name="menu", help="Entries of the boot menus.")
 app.add_typer(images.app, name="image", help="Images and their versions.")
 app.add_typer(operations.app, name="operation", help="What was asked of many hosts, and its outcome.")
 app.add_typer(schedules.app, name="schedule", help="When operations start.")
@@ -56,6 +69,7 @@ TOP_LEVEL: tuple[Callable[..., None], ...] = (
     server.check,
     server.settings,
     server.password,
+    doctor.doctor,
     hosts.explain,
     operations.capture,
     operations.deploy,

@@ -24,8 +24,9 @@ class ServerSaid(AppError):
     def __init__(self, status: int, problem: dict[str, Any]) -> None:
         sentence = problem.get("detail") or problem.get("title") or f"HTTP status {status}"
         for item in problem.get("errors", []):
-            where = ".".join(str(part) for part in item.get("loc", []))
-            sentence += f" {where}: {item.get('msg', '')}."
+            where, said = item.get("field") or item.get("host", ""), str(item.get("msg", ""))
+            if said and said not in sentence:  # the first mistake is the sentence itself
+                sentence += f" {where}: {said.rstrip('.')}."
         super().__init__(str(sentence), **problem)
         self.problem_code = str(problem.get("code", "error"))
         self.exit_code = {404: 4, 409: 5, 422: 2}.get(status, 1)  # type: ignore[misc]

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pxeboot.cli import policy
 from pxeboot.cli.context import options
 from pxeboot.cli.output import console, print_json, show
 from pxeboot.errors import AppError
@@ -50,16 +51,28 @@ def approve(
     _print_results(api.call("POST", "/hosts:approve", json={"hosts": chosen}).json())
 
 
-@app.command()
-def update(
+@app.command("update", hidden=True)  # what `set` was called first
+@app.command("set")
+def set_(
     name: Name,
     rename: Annotated[str | None, typer.Option(help="New name.")] = None,
     group: Annotated[str | None, typer.Option(help='Group; "" takes it out of its group.')] = None,
     state: Annotated[str | None, typer.Option(help="approved, pending or blocked.")] = None,
+    boot_default: policy.Default = None,
+    local_boot: policy.LocalBoot = None,
+    menu: policy.Menu = None,
+    menu_seconds: policy.MenuSeconds = None,
+    address: Annotated[str | None, typer.Option(help='The address DHCP gives it; "" for any.')] = None,
+    option: policy.DhcpOptions = None,
 ) -> None:
-    """Change a host."""
-    changes = {k: v for k, v in {"name": rename, "group": group, "state": state}.items() if v is not None}
-    print_json(options.api().call("PATCH", f"/hosts/{name}", json=changes).json())
+    """Change a host, what it boots, and what DHCP tells it; what is not named stays."""
+    given = {"name": rename, "group": group, "state": state, "reserved_address": address}
+    changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    if boot := policy.boot_change(boot_default, local_boot, menu, menu_seconds):
+        changes["boot"] = boot
+    if told := policy.pairs(option, "--option", "ntp-servers=10.0.0.1"):
+        changes["dhcp_options"] = told
+    policy.show_policy(options.api().call("PATCH", f"/hosts/{name}", json=changes).json())
 
 
 @app.command()

@@ -18,8 +18,9 @@ def serve(config: Config = None) -> None:
     """Run the daemon in the foreground."""
     from pxeboot import main
 
-    loaded = settings_module.load(config or options.config)
-    raise typer.Exit(main.serve(loaded))
+    path = config or options.config
+    loaded = settings_module.load(path)
+    raise typer.Exit(main.serve(loaded, path))
 
 
 def check(config: Config = None) -> None:
@@ -30,7 +31,7 @@ def check(config: Config = None) -> None:
 
 def settings() -> None:
     """List every setting with its default and meaning."""
-    rows = [(f"{section}.{key}", default, text) for section, key, default, text in settings_module.describe()]
+    rows = [((section, key), default, text) for section, key, default, text in settings_module.describe()]
     print_table(("setting", "default", "meaning"), rows)
 
 

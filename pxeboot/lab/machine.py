@@ -29,6 +29,8 @@ from pxeboot.lab.room import Room
 
 Firmware = Literal["bios", "uefi", "uefi-secureboot"]
 DiskBus = Literal["virtio", "nvme", "ahci"]
+Card = Literal["virtio", "e1000"]
+NetworkBoot = Literal["pxe", "http"]
 
 OVMF = Path("/usr/share/OVMF")
 FIRMWARE_FILES: dict[Firmware, tuple[str, str]] = {
@@ -49,12 +51,17 @@ class MachineSpec:
 
     ``memory`` in MiB. One processor by default: emulating a second costs a third more of the host's time
     for the same work. ``accel`` is ``tcg`` or ``kvm`` (probe with ``kvm_works()`` before asking for it).
+
+    ``network_boot``: what UEFI firmware does first, PXE or HTTP Boot. ``card``: OVMF has a driver of its own
+    for ``virtio`` only; an ``e1000`` is driven by the iPXE in its ROM, as many a real card is by its maker's.
     """
 
     name: str
     firmware: Firmware = "uefi"
     disk: Path | None = None
     disk_bus: DiskBus = "virtio"
+    card: Card = "virtio"
+    network_boot: NetworkBoot = "pxe"
     mac: str = ""
     memory: int = 1024
     cpus: int = 1
@@ -98,9 +105,10 @@ class MachineSpec:
             out += self._firmware_arguments(variables, secure)
         # An empty romfile leaves the card to OVMF's own driver and PXE stack; for SeaBIOS the ROM is the
         # iPXE.
-        card = f"virtio-net-pci,netdev=n0,mac={self.mac},bootindex={first[0]}"
+        model = {"virtio": "virtio-net-pci", "e1000": "e1000"}[self.card]
+        card = f"{model},netdev=n0,mac={self.mac},bootindex={first[0]}"
         out += ["-netdev", f"tap,id=n0,ifname={tap},script=no,downscript=no"]
-        out += ["-device", card + (",romfile=" if uefi else "")]
+        out += ["-device", card + (",romfile=" if uefi and self.card == "virtio" else "")]
         if self.disk is not None:
             # unsafe: a flush by the guest need not reach our disk; the page cache survives a killed QEMU.
             how = "format=raw,cache=unsafe,discard=unmap,detect-zeroes=unmap"
@@ -118,8 +126,11 @@ class MachineSpec:
         out = ["-global", "driver=cfi.pflash01,property=secure,value=on"] if secure else []
         out += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={code}"]
         out += ["-drive", f"if=pflash,unit=1,format=raw,file={variables}"]
-        # OVMF would try PXEv6 for a minute after PXEv4; the room has no IPv6.
-        for name in ("IPv6PXESupport", "IPv6Support"):
+        # OVMF tries PXEv4, PXEv6 (for a minute; the room has no IPv6), HTTPv4.
+        off = ["IPv6PXESupport", "IPv6Support"]
+        if self.network_boot == "http":
+            off.append("IPv4PXESupport")
+        for name in off:
             out += ["-fw_cfg", f"name=opt/org.tianocore/{name},string=n"]
         return out
 

@@ -69,6 +69,9 @@ class Server:
         }
         for table, values in (settings or {}).items():
             tables.setdefault(table, {}).update(values)
+        if tables["dhcp"].get("mode", "full") != "full":
+            # Somebody else gives the addresses.
+            del tables["dhcp"]["pool_start"], tables["dhcp"]["pool_end"]
         self.config.write_text(to_toml(tables))
         self.port = int(str(tables.get("http", {}).get("port", 80)))
         room.on_close(self._close)

@@ -75,17 +75,20 @@ class Sniffer:
         self._socket.settimeout(0.2)
         while True:
             try:
-                frame = self._socket.recv(65536)
+                frame = self._socket.recv(self._snap)
             except TimeoutError:
                 continue
             except OSError:
                 return
-            if seen := dhcp_in(frame, time.monotonic()):
-                self.dhcp.append(seen)
-            if self._file:
-                seconds, part = divmod(time.time_ns() // 1000, 1_000_000)
-                kept = frame[: self._snap]
-                self._file.write(struct.pack("<IIII", seconds, part, len(kept), len(frame)) + kept)
+            self.note(frame, time.monotonic())
+
+    def note(self, frame: bytes, at: float) -> None:
+        """Keep what is of interest in a frame; called by the reading thread."""
+        if seen := dhcp_in(frame, at):
+            self.dhcp.append(seen)
+        if self._file:
+            seconds, part = divmod(time.time_ns() // 1000, 1_000_000)
+            self._file.write(struct.pack("<IIII", seconds, part, len(frame), len(frame)) + frame)
 
     def first(self, kind: str, mac: str, since: float = 0.0) -> DhcpSeen | None:
         """The first such message of a client after ``since`` (time.monotonic())."""

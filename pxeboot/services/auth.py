@@ -306,7 +306,7 @@ def checked_role(role: str) -> Role:
     raise Invalid(f"{role!r} is no role; choose {', '.join(ROLES)}.", field="role")
 
 
-class _Throttle:
+class Throttle:
     """Failures per name and address, in memory, bounded; waits grow from 1 s to 15 min and are forgotten
     after an hour."""
 
@@ -339,7 +339,7 @@ class _Throttle:
             self._failures.pop(key, None)
 
 
-_throttle = _Throttle()
+_throttle = Throttle()
 
 
 def _verifies(hash: str, password: str) -> bool:

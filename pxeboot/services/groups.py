@@ -8,7 +8,7 @@ from sqlmodel import Session, col, select, update
 
 from pxeboot.db.models import Group, Host, Operation, OperationState
 from pxeboot.errors import Conflict, Invalid
-from pxeboot.services import lookup
+from pxeboot.services import boot_rules, dhcp_settings, lookup
 from pxeboot.services.present import group_views
 from pxeboot.services.unit import changed, note
 from pxeboot.services.views import GroupView, Page
@@ -58,9 +58,13 @@ def create_group(
 
 
 def update_group(session: Session, key: str | int, *, actor: str = "", **changes: Any) -> GroupView:
-    """Change `name`, `description`, `name_template`, `image` (only those given)."""
+    """Change `name`, `description`, `name_template`, `image`, `boot`, `dhcp_options` (only those given).
+
+    Of boot rules and options only the keys given are changed; None takes one away, or (for all of them)
+    everything.
+    """
     row = lookup.group(session, key)
-    unknown = set(changes) - {"name", "description", "name_template", "image"}
+    unknown = set(changes) - {"name", "description", "name_template", "image", "boot", "dhcp_options"}
     if unknown:
         raise Invalid(f"A group has no field {sorted(unknown)[0]!r} that can be changed.")
     if "name" in changes and changes["name"] != row.name:
@@ -72,10 +76,19 @@ def update_group(session: Session, key: str | int, *, actor: str = "", **changes
         row.name_template = lookup.checked_template(template) if template else ""
     if "image" in changes:
         row.image_id = lookup.image(session, changes["image"]).id if changes["image"] else None
+    done: list[str] = []
+    if "boot" in changes:
+        done.append(boot_rules.change(session, row, changes["boot"]))
+    if "dhcp_options" in changes:
+        done.append(dhcp_settings.change_options(row, changes["dhcp_options"]))
     session.add(row)
     session.flush()
+    by, what = f" by {actor}" if actor else "", ", ".join(filter(None, done))
     note(
-        session, "api", "group.changed", f"Group {row.name} was changed" + (f" by {actor}." if actor else ".")
+        session,
+        "api",
+        "group.changed",
+        f"Group {row.name} was changed{by}" + (f": {what}." if what else "."),
     )
     changed(session, "group", row.id)
     return group_views(session, [row])[0]

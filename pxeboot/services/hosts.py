@@ -19,12 +19,17 @@ from pxeboot.db.models import (
     Task,
 )
 from pxeboot.errors import Conflict, Invalid, Unauthorized
-from pxeboot.services import lookup, tokens
+from pxeboot.services import boot_rules, dhcp_settings, lookup, tokens
+from pxeboot.services.names import free_name, next_name
 from pxeboot.services.present import host_view, host_views
 from pxeboot.services.task_states import ACTIVE
 from pxeboot.services.unit import changed, note
 from pxeboot.services.views import HostView, Page
 from pxeboot.settings import Settings
+
+CHANGEABLE = frozenset(
+    {"name", "group", "image", "state", "macs", "serial", "boot", "reserved_address", "dhcp_options"}
+)
 
 
 def list_hosts(
@@ -72,8 +77,8 @@ def get_host(session: Session, key: str | int) -> HostView:
 
 
 def find_by_identity(session: Session, mac: str, uuid: str = "") -> HostView | None:
-    """The host that has this MAC, else (network card replaced) the only one with this SMBIOS UUID, else
-    None."""
+    """The host that has this MAC, else (network card replaced) the only one with this SMBIOS UUID in either
+    reading, else None."""
     row = identify(session, mac, uuid)
     return host_view(session, row) if row else None
 
@@ -96,7 +101,7 @@ def create_host(
     if not wanted and not uuid:
         raise Invalid("A host needs at least one MAC address.", field="macs")
     row = Host(
-        name=_free_name(session, name),
+        name=free_name(session, name),
         state=checked_state(state),
         group_id=lookup.group(session, group).id if group else None,
         image_id=lookup.image(session, image).id if image else None,
@@ -115,15 +120,18 @@ def create_host(
 
 
 def update_host(session: Session, key: str | int, *, actor: str = "", **changes: Any) -> HostView:
-    """Change `name`, `group`, `image`, `state`, `macs`, `serial` (only those given; None clears group
-    and image)."""
+    """Change those of `CHANGEABLE` that are given.
+
+    None clears group, image, reserved address, all boot rules and all options; of boot rules and options only
+    the keys given are changed, None takes one away.
+    """
     row = lookup.host(session, key)
-    unknown = set(changes) - {"name", "group", "image", "state", "macs", "serial"}
+    unknown = set(changes) - CHANGEABLE
     if unknown:
         raise Invalid(f"A host has no field {sorted(unknown)[0]!r} that can be changed.")
     done: list[str] = []
     if "name" in changes and changes["name"] != row.name:
-        old, row.name = row.name, _free_name(session, str(changes["name"]), row)
+        old, row.name = row.name, free_name(session, str(changes["name"]), row)
         done.append(f"renamed from {old}")
     if "group" in changes:
         row.group_id = lookup.group(session, changes["group"]).id if changes["group"] else None
@@ -143,6 +151,13 @@ def update_host(session: Session, key: str | int, *, actor: str = "", **changes:
             raise Invalid("A host needs at least one MAC address.", field="macs")
         _set_macs(session, row, wanted)
         done.append("MAC addresses")
+    if "boot" in changes:
+        done.append(boot_rules.change(session, row, changes["boot"]))
+    if "reserved_address" in changes:
+        done.append(dhcp_settings.reserve(session, row, changes["reserved_address"]))
+    if "dhcp_options" in changes:
+        done.append(dhcp_settings.change_options(row, changes["dhcp_options"]))
+    done = [what for what in done if what]
     session.add(row)
     session.flush()
     if done:
@@ -218,26 +233,6 @@ def delete_host(session: Session, key: str | int, *, actor: str = "") -> None:
     changed(session, "host", id, host_id=id)
 
 
-def next_name(session: Session, template: str) -> str:
-    """The first free name of a template: `B204-##` → `B204-01`; digits grow past the template's width.
-    Invalid without #."""
-    lookup.checked_template(template)
-    before, after = template.split("#", 1)[0], template.rsplit("#", 1)[1]
-    width = template.count("#")
-    taken = set(
-        session.exec(
-            select(Host.name).where(
-                col(Host.name).like(before.replace("_", r"\_") + "%" + after.replace("_", r"\_"), escape="\\")
-            )
-        ).all()
-    )
-    taken_lower = {name.lower() for name in taken}
-    number = 1
-    while (name := f"{before}{number:0{width}d}{after}").lower() in taken_lower:
-        number += 1
-    return lookup.checked_name(name, "host")
-
-
 def register(
     session: Session,
     credential: str,
@@ -268,7 +263,7 @@ def register(
     chosen = lookup.image(session, image) if image else None
     template = (target.name_template if target else "") or settings.registration.name_template
     row = Host(
-        name=_free_name(session, name) if name else next_name(session, template),
+        name=free_name(session, name) if name else next_name(session, template),
         state=HostState.APPROVED if settings.registration.auto_approve else HostState.PENDING,
         group_id=target.id if target else None,
         image_id=chosen.id if chosen else None,
@@ -315,10 +310,7 @@ def identify(session: Session, mac: str, uuid: str = "") -> Host | None:
         found = session.exec(select(Host).join(HostMac).where(HostMac.mac == normal)).first()
         if found is not None:
             return found
-    known = lookup.normal_uuid(uuid)
-    if not known:
-        return None
-    rows = session.exec(select(Host).where(Host.uuid == known).limit(2)).all()
+    rows = lookup.by_uuid(session, uuid)
     # Cheap boards of one batch share a UUID: then it identifies nobody.
     return rows[0] if len(rows) == 1 else None
 
@@ -359,17 +351,6 @@ def checked_state(text: str) -> HostState:
 def group_members(session: Session, group: Group) -> Sequence[Host]:
     """Hosts of a group, by name."""
     return session.exec(select(Host).where(Host.group_id == group.id).order_by(Host.name)).all()
-
-
-def _free_name(session: Session, name: str, own: Host | None = None) -> str:
-    wanted = lookup.checked_name(name, "host")
-    # Host names are compared without case (RFC 4343), so are ours.
-    taken = session.exec(
-        select(Host).where(col(Host.name).ilike(wanted.replace("_", r"\_"), escape="\\"))
-    ).first()
-    if taken is not None and (own is None or taken.id != own.id):
-        raise Conflict(f"The name {taken.name} is taken; choose another one.", name=taken.name)
-    return wanted
 
 
 def _set_macs(session: Session, row: Host, macs: Sequence[str]) -> None:

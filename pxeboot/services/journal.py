@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,10 +11,37 @@ from sqlalchemy import insert
 from sqlmodel import Session, col, delete, func, or_, select
 
 from pxeboot.db.models import Event, HostMac
+from pxeboot.errors import NotFound
 from pxeboot.events import Record
 from pxeboot.services import lookup
 from pxeboot.services.present import event_views
 from pxeboot.services.views import EventView, Page
+
+
+@dataclass(frozen=True)
+class Whose:
+    """The lines of one machine: those that name its host, and those of its MAC addresses, because what its
+    firmware did before it was registered is known by MAC only."""
+
+    host_id: int | None
+    macs: frozenset[str]
+
+    def has(self, host_id: int | None, mac: str) -> bool:
+        """Whether a line belongs to it."""
+        return (host_id is not None and host_id == self.host_id) or mac in self.macs
+
+
+def whose(session: Session, key: str) -> Whose:
+    """The machine with this name, id, MAC or UUID; also a MAC that nobody registered. NotFound(host)."""
+    mac = lookup.normal_mac(key)
+    try:
+        row = lookup.host(session, key)
+    except NotFound:
+        if mac is None:
+            raise
+        return Whose(None, frozenset({mac}))
+    macs = session.exec(select(HostMac.mac).where(HostMac.host_id == row.id)).all()
+    return Whose(row.id, frozenset(macs))
 
 
 def list_events(
@@ -32,10 +60,9 @@ def list_events(
     lookup.checked_limit(limit)
     query = select(Event)
     if host is not None:
-        row = lookup.host(session, host)
-        # What its firmware did before it was registered is known by MAC only.
-        own = select(HostMac.mac).where(HostMac.host_id == row.id)
-        query = query.where(or_(Event.host_id == row.id, col(Event.mac).in_(own)))
+        machine = whose(session, host)
+        named = [col(Event.host_id) == machine.host_id] if machine.host_id is not None else []
+        query = query.where(or_(*named, col(Event.mac).in_(machine.macs)))
     if mac is not None:
         query = query.where(Event.mac == (lookup.normal_mac(mac) or mac))
     if operation_id is not None:

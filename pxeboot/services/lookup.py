@@ -6,12 +6,13 @@ import base64
 import difflib
 import json
 import re
-from collections.abc import Iterable
+import uuid as uuidlib
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlmodel import Session, col, select
 
-from pxeboot.db.models import Group, Host, HostMac, Image
+from pxeboot.db.models import BootEntry, Group, Host, HostMac, Image
 from pxeboot.errors import Invalid, NotFound
 
 # RFC 1123 §2.1: a host name's label, because the name becomes the host name of the deployed system.
@@ -53,6 +54,27 @@ def normal_uuid(text: str) -> str:
     if len(set(digits)) <= 1 or digits.startswith("03000200040005000006000700080009"):
         return ""
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def uuid_readings(text: str) -> tuple[str, ...]:
+    """An SMBIOS UUID as it may have been written down, the spelling given first; () for none.
+
+    SMBIOS 2.6 and later store the first three fields little-endian. Who does not know that (firmware that
+    copies the 16 bytes, tools told the wrong version) reads them the other way round.
+    """
+    given = normal_uuid(text)
+    if not given:
+        return ()
+    other = str(uuidlib.UUID(bytes_le=uuidlib.UUID(given).bytes))
+    return tuple(dict.fromkeys((given, other)))
+
+
+def by_uuid(session: Session, text: str) -> Sequence[Host]:
+    """The hosts with this SMBIOS UUID in either reading, at most four (boards of one batch may share one)."""
+    readings = uuid_readings(text)
+    if not readings:
+        return []
+    return session.exec(select(Host).where(col(Host.uuid).in_(readings)).order_by(Host.name).limit(4)).all()
 
 
 def checked_name(text: str, kind: str) -> str:
@@ -109,8 +131,11 @@ def host(session: Session, key: str | int) -> Host:
         found = session.exec(select(Host).join(HostMac).where(HostMac.mac == mac)).first()
     if found is None and text.isdigit() and len(text) < 18:
         found = session.get(Host, int(text))
-    if found is None and (uuid := normal_uuid(text)):
-        found = session.exec(select(Host).where(Host.uuid == uuid)).first()
+    if found is None and (same := by_uuid(session, text)):
+        if len(same) > 1:
+            names = ", ".join(row.name for row in same)
+            raise NotFound("host", text, f"Several hosts share this UUID: {names}; use a name.")
+        found = same[0]
     if found is None:
         raise NotFound("host", text, nearest(text, session.exec(select(Host.name)).all()))
     return found
@@ -135,6 +160,17 @@ def image(session: Session, key: str | int) -> Image:
         found = session.get(Image, int(text))
     if found is None:
         raise NotFound("image", text, nearest(text, session.exec(select(Image.name)).all()))
+    return found
+
+
+def entry(session: Session, key: str | int) -> BootEntry:
+    """The boot entry of a name or id. NotFound(boot entry)."""
+    text = str(key).strip()
+    found = session.exec(select(BootEntry).where(BootEntry.name == text)).first()
+    if found is None and text.isdigit() and len(text) < 18:
+        found = session.get(BootEntry, int(text))
+    if found is None:
+        raise NotFound("boot entry", text, nearest(text, session.exec(select(BootEntry.name)).all()))
     return found
 
 

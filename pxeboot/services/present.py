@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlmodel import Session, col, func, select
 
 from pxeboot.db.models import (
+    BootEntry,
     Event,
     Group,
     Host,
@@ -23,6 +24,7 @@ from pxeboot.db.models import (
 from pxeboot.services.lookup import names_of
 from pxeboot.services.task_states import FINAL
 from pxeboot.services.views import (
+    BootEntryView,
     EventView,
     GroupView,
     HostView,
@@ -126,6 +128,19 @@ def group_views(session: Session, groups: Sequence[Group]) -> list[GroupView]:
             hosts=sizes.get(group.id, 0),
         )
         for group in groups
+    ]
+
+
+def entry_views(session: Session, entries: Sequence[BootEntry]) -> list[BootEntryView]:
+    """Views of boot entries, in the same order."""
+    groups = names_of(session, Group, {entry.group_id for entry in entries if entry.group_id})
+    return [
+        BootEntryView(
+            **entry.model_dump(exclude={"group_id", "password_hash"}),
+            group=groups.get(entry.group_id or 0),
+            protected=bool(entry.password_hash),
+        )
+        for entry in entries
     ]
 
 

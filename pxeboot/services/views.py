@@ -96,7 +96,10 @@ class HostView(View):
     product: str = ""
     firmware: str = ""  # bios | uefi
     secure_boot: bool | None = None
-    address: str = ""
+    address: str = ""  # last seen
+    reserved_address: str = ""  # what DHCP gives it; empty: any
+    boot: dict[str, Any] = Field(default_factory=dict)  # its own boot rules; pxeboot.boot.rules.BootRules
+    dhcp_options: dict[str, Any] = Field(default_factory=dict)  # its own, by name
     inventory: dict[str, Any] = Field(default_factory=dict)
     held_manifest: str = ""
     held_version: str | None = None  # image@number of what its disk was last proved to hold
@@ -114,7 +117,34 @@ class GroupView(View):
     description: str = ""
     name_template: str = ""
     image: str | None = None  # what a reset deploys when no image is named
+    boot: dict[str, Any] = Field(default_factory=dict)  # its boot rules; pxeboot.boot.rules.BootRules
+    dhcp_options: dict[str, Any] = Field(default_factory=dict)  # by name
     hosts: int = 0
+    created_at: datetime
+
+
+class RuleView(View):
+    """A boot rule that holds, and who said so."""
+
+    value: str | int
+    origin: Literal["host", "group", "site"]
+
+
+class BootEntryView(View):
+    """An entry an administrator added to the boot menus; its password is never shown."""
+
+    id: int
+    name: str
+    title: str
+    kind: str  # one of pxeboot.boot.rules.ENTRY_KINDS
+    params: dict[str, str] = Field(default_factory=dict)
+    group: str | None = None  # None: every machine's menu
+    firmware: str = ""  # bios | uefi; empty: both
+    position: int = 100
+    enabled: bool = True
+    hidden: bool = False  # not listed: reached by its key
+    key: str = ""
+    protected: bool = False  # asks for a password
     created_at: datetime
 
 

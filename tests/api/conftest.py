@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from api.app import create_app
 from pxeboot.adapters import container
 from pxeboot.adapters.container import Services
-from pxeboot.adapters.network import LeaseView
+from pxeboot.adapters.leaseview import LeaseView
 from tests import plane as furniture
 
 

@@ -51,7 +51,7 @@ def published(tmp_path: Path) -> Path:
     """A boot directory as `build` leaves it, with small files in place of the real ones."""
     made, dest = tmp_path / "made", tmp_path / "boot"
     made.mkdir()
-    for name in (*recipe.BOOT_FILES, "vmlinuz"):
+    for name in (*recipe.BOOT_FILES, recipe.GRUB_PC, "vmlinuz"):
         (made / name).write_bytes(name.encode())
     (made / "base.cpio.zst").write_bytes(b"base")
     base = layers.Base(made, "6.12-test", {"busybox": "1"}, 3, [], 1000, ["a note"])
@@ -106,7 +106,7 @@ def test_too_large_is_refused_and_leaves_what_was_there(
         building._publish(dest, base, b"agent", "x", "y")
     assert (dest / "bootenv.json").read_bytes() == before
     assert sorted(path.name for path in dest.iterdir()) == sorted(
-        [*recipe.BOOT_FILES, "vmlinuz", "initrd.img", "bootenv.json"]
+        [*recipe.BOOT_FILES, recipe.GRUB_PC, "vmlinuz", "initrd.img", "bootenv.json"]
     )
 
 

@@ -3,6 +3,7 @@
     python -m tests.dhcp.serve INTERFACE NETWORK FIRST LAST LEASE_FILE [seconds of a plain lease]
 
 It prints one JSON object per line: `{"ready": true}`, each note (not with --quiet), at the end its counters.
+With --probe it looks whether an address is in use before it offers it, with --pxe it has port 4011, too.
 At the end of stdin it stops.
 """
 
@@ -18,7 +19,7 @@ from dhcp.actions import Noted
 from dhcp.leases import SqliteLeases
 from dhcp.neighbours import ArpTable
 from dhcp.responder import Responder
-from dhcp.server import DhcpServer
+from dhcp.server import DhcpServer, Listener
 from dhcp.subnets import SubnetConfig
 from tests.dhcp.conversation import Shelf
 
@@ -43,11 +44,13 @@ async def serve(
         dns=(router,),
         domain="lab.example",
         lease_seconds=int(seconds),
+        conflict_probe="--probe" in sys.argv,
     )
     leases = SqliteLeases(Path(path))
     quiet = "--quiet" in sys.argv
+    listeners = [Listener(interface), *([Listener(interface, 4011)] if "--pxe" in sys.argv else [])]
     server = DhcpServer(
-        interface,
+        listeners,
         Responder([subnet], leases, Shelf(router)),
         leases,
         ArpTable(),
@@ -62,4 +65,4 @@ async def serve(
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(*[argument for argument in sys.argv[1:] if argument != "--quiet"]))
+    asyncio.run(serve(*[argument for argument in sys.argv[1:] if not argument.startswith("--")]))

@@ -173,10 +173,106 @@ def test_one_process_at_a_time(leases: SqliteLeases, tmp_path: Path) -> None:
         SqliteLeases(tmp_path / "leases.sqlite")
 
 
-def test_a_file_that_is_no_lease_table_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "x.sqlite").write_bytes(b"not a database at all" * 100)
-    with pytest.raises(LeaseError, match="cannot be used"):
-        SqliteLeases(tmp_path / "x.sqlite")
+def test_files_that_cannot_be_our_table_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    rubbish, foreign, newer, odd = (tmp_path / name for name in ("rubbish", "foreign", "newer", "odd"))
+    rubbish.write_bytes(b"not a database at all" * 100)
+    made(foreign, "CREATE TABLE songs (title TEXT)")
+    made(newer, "CREATE TABLE lease (address TEXT)", "PRAGMA user_version = 99")
+    SqliteLeases(odd).close()
+    made(
+        odd,
+        "INSERT INTO lease (address, subnet, state, starts, expires) VALUES ('010.1', 's', 'bound', 1, 2)",
+    )
+    for path, why in (
+        (rubbish, "not a database"),
+        (foreign, "another program's database"),
+        (newer, "newer version .* schema is 99"),
+        (odd, "a lease that is none .'010.1'"),
+    ):
+        with pytest.raises(LeaseError, match=f"{path}.*{why}.*mv {path} {path}.bad"):
+            SqliteLeases(path)
+    with pytest.raises(LeaseError, match=r"cannot be made: No such file.*mend the folder"):
+        SqliteLeases(tmp_path / "nowhere" / "leases.sqlite")
+
+
+def test_a_damaged_page_is_noticed_at_start_not_in_the_middle_of_a_storm(
+    leases: SqliteLeases, tmp_path: Path
+) -> None:
+    where = pool(200)
+    for number in range(200):
+        take(leases, f"52:54:00:00:01:{number:02x}", where)
+    leases.close()
+    path = tmp_path / "leases.sqlite"
+    content = bytearray(path.read_bytes())
+    content[4096 * 2 : 4096 * 3] = b"\xa5" * 4096
+    path.write_bytes(content)
+    with pytest.raises(LeaseError, match=rf"{path}.*mv {path}"):
+        SqliteLeases(path)
+    path.unlink()
+    leases.__init__(path)  # type: ignore[misc]  # for the fixture's close
+
+
+def made(path: Path, *statements: str) -> None:
+    database = sqlite3.connect(path)
+    for statement in statements:
+        database.execute(statement)
+    database.commit()
+    database.close()
+
+
+def test_a_file_of_the_first_version_is_upgraded_in_place(tmp_path: Path) -> None:
+    path = tmp_path / "leases.sqlite"
+    made(
+        path,
+        "CREATE TABLE lease (address TEXT PRIMARY KEY, subnet TEXT NOT NULL, mac TEXT, state TEXT NOT NULL"
+        " CHECK (state IN ('bound', 'released', 'declined')), starts REAL NOT NULL, expires REAL NOT NULL,"
+        " host_name TEXT NOT NULL DEFAULT '', client_id TEXT NOT NULL DEFAULT '', UNIQUE (subnet, mac))"
+        " WITHOUT ROWID",
+        f"INSERT INTO lease VALUES ('10.20.0.10', '10.20.0.0/24', '{A}', 'bound', {NOW}, {NOW}, 'pc', '')",
+    )
+    store = SqliteLeases(path)
+    (kept,) = store.all()
+    assert (kept.mac, kept.host_name, kept.agent) == (A, "pc", "")
+    relayed = Lease(
+        address="10.20.0.11",
+        subnet=kept.subnet,
+        mac=B,
+        state="bound",
+        starts=NOW,
+        expires=NOW,
+        agent="0104ff",
+    )
+    store.bind(relayed, NOW)
+    store.close()
+    again = SqliteLeases(path)  # up to date now
+    assert [lease.agent for lease in again.select()] == ["", "0104ff"]
+    again.close()
+
+
+def test_pages_select_leases_without_the_disk(leases: SqliteLeases) -> None:
+    where = pool()
+    take(leases, A, where, NOW, seconds=10)
+    take(leases, B, where, NOW, seconds=100)
+    leases.release(B, "10.20.0.11", NOW + 5)
+    assert [lease.mac for lease in leases.select()] == [A, B]
+    assert [lease.mac for lease in leases.select(state="released")] == [B]
+    assert [lease.mac for lease in leases.select(now=NOW + 6)] == [A]
+    assert [lease.mac for lease in leases.select(text="00:0A")] == [A]
+    assert leases.select(subnet="10.99.0.0/24") == []
+
+
+def test_a_machine_moved_by_an_offer_leaves_one_row_in_the_file(leases: SqliteLeases, tmp_path: Path) -> None:
+    """Bound to one address, offered another, bound to that: the file must forget the first."""
+    where = pool(3)
+    take(leases, A, where)
+    leases.offer(A, where, ("10.20.0.12",), NOW + 1, 30)
+    moved = Lease(
+        address="10.20.0.12", subnet=where.subnet, mac=A, state="bound", starts=NOW + 2, expires=NOW + 99
+    )
+    leases.bind(moved, NOW + 2)
+    leases.commit()
+    with sqlite3.connect(tmp_path / "leases.sqlite") as other:
+        assert other.execute("SELECT address, mac FROM lease").fetchall() == [("10.20.0.12", A)]
 
 
 def test_leases_of_one_machine_in_two_subnets(leases: SqliteLeases) -> None:

@@ -137,7 +137,7 @@ def test_overloaded_fields_are_options_file_first() -> None:
     ("change", "why"),
     [
         (lambda data: data[:239], "too few"),
-        (lambda data: data[:236] + b"\0\0\0\0" + data[240:], "cookie"),
+        (lambda data: data[:236] + b"\0\0\0\0" + data[240:299], "cookie"),
         (lambda data: b"\3" + data[1:], "op is 3"),
         (lambda data: data[:2] + b"\x11" + data[3:], "17 bytes"),
         (lambda data: data[:240] + b"\x35\x02\x01\x01\xff", "option 53"),

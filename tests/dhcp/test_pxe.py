@@ -18,8 +18,11 @@ def client(packet: Packet) -> PxeClient:
 
 @pytest.mark.parametrize(
     ("arch", "name"),
-    [(0, "bios"), (6, "x86-uefi"), (7, "x64-uefi"), (9, "x64-uefi"), (10, "arm32-uefi"), (11, "arm64-uefi")],
-)
+    [
+        (0, "bios"), (6, "x86-uefi"), (7, "x64-uefi"), (9, "x64-uefi"), (10, "arm32-uefi"),
+        (11, "arm64-uefi"), (27, "riscv64-uefi"), (39, "loongarch64-uefi"),
+    ],
+)  # fmt: skip
 def test_pxe_architectures(arch: int, name: str) -> None:
     found = client(pxe(arch=arch))
     assert (found.architecture.name, found.http, found.ipxe, found.uuid) == (name, False, False, UUID)
@@ -27,7 +30,8 @@ def test_pxe_architectures(arch: int, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arch", "name"), [(15, "x86-uefi"), (16, "x64-uefi"), (18, "arm32-uefi"), (19, "arm64-uefi")]
+    ("arch", "name"),
+    [(15, "x86-uefi"), (16, "x64-uefi"), (17, "x64-uefi"), (18, "arm32-uefi"), (19, "arm64-uefi")],
 )
 def test_http_boot(arch: int, name: str) -> None:
     found = client(http_boot(arch=arch))
@@ -35,7 +39,7 @@ def test_http_boot(arch: int, name: str) -> None:
 
 
 def test_an_unknown_architecture_is_still_a_client() -> None:
-    assert client(pxe(arch=39)).architecture.name == "architecture-39"
+    assert client(pxe(arch=999)).architecture.name == "architecture-999"
 
 
 def test_the_first_known_of_several_architectures_counts() -> None:
@@ -105,8 +109,15 @@ def test_no_usable_address_is_ignored_with_its_reason(chaddr: bytes) -> None:
     assert "hardware address" in found.reason
 
 
-def test_replies_and_bootp_are_ignored() -> None:
+def test_replies_are_ignored_and_bootp_is_a_plain_client() -> None:
     assert identify(replace(plain(), op=2)) == Ignored("a reply of another server, not a request")
-    bootp = identify(replace(plain(), options={}))
-    assert isinstance(bootp, Ignored)
-    assert "BOOTP" in bootp.reason
+    assert identify(replace(plain(), options={})) == PlainClient(mac=MAC)
+
+
+def test_both_readings_of_a_uuid_the_likelier_first() -> None:
+    as_stored = "33221100-5544-7766-8899-aabbccddeeff"
+    as_text = "00112233-4455-6677-8899-aabbccddeeff"
+    assert client(uefi()).uuid_readings == (as_stored, as_text)
+    assert client(ipxe()).uuid_readings == (as_text, as_stored)
+    assert client(pxe(uuid=None)).uuid_readings == ()
+    assert client(pxe(uuid=b"\0" + b"\x11" * 16)).uuid_readings == ("11111111-1111-1111-1111-111111111111",)

@@ -2,72 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from ipaddress import IPv4Network
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from dhcp import options as opt
+from dhcp.actions import Noted
 from dhcp.bootfile import BootFile
 from dhcp.leases import SqliteLeases
 from dhcp.packet import BROADCAST, MessageType, Packet
 from dhcp.pxe import PxeClient
-from dhcp.responder import Responder
 from dhcp.subnets import Reservation
 from tests.dhcp.conversation import (
     LINK,
     MAC,
     NOW,
+    OTHER,
     SERVER,
     UUID,
-    Shelf,
+    Make,
+    dora,
     http_boot,
     ipxe,
     message,
     noted,
     plain,
     pxe,
+    reboot,
     request,
+    seconds,
     sent,
     silent,
     subnet,
     uefi,
 )
-
-OTHER = "52:54:00:aa:bb:02"
-Make = Callable[..., Responder]
-
-
-@pytest.fixture
-def leases(tmp_path: Path) -> Iterator[SqliteLeases]:
-    store = SqliteLeases(tmp_path / "leases.sqlite")
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def make(leases: SqliteLeases) -> Make:
-    def responder(*, more: tuple[Any, ...] = (), choice: Any = None, **changes: Any) -> Responder:
-        return Responder([subnet(**changes), *more], leases, choice or Shelf())
-
-    return responder
-
-
-def dora(responder: Responder, discover: Packet, now: float = NOW) -> Packet:
-    """DISCOVER to ACK; the ACK."""
-    offer = sent(responder.handle(discover, LINK, now)).packet
-    assert offer.message_type == MessageType.OFFER
-    ack = sent(responder.handle(request(discover, offer), LINK, now + 1)).packet
-    assert (ack.message_type, ack.yiaddr, ack.xid) == (MessageType.ACK, offer.yiaddr, discover.xid)
-    return ack
-
-
-def seconds(packet: Packet) -> int:
-    return int.from_bytes(packet.options[opt.LEASE_TIME], "big")
-
 
 # --- DORA by kind of machine
 
@@ -190,7 +159,8 @@ def test_a_client_that_chose_another_server_frees_our_offer(make: Make, leases: 
     foreign = replace(offer, options={**offer.options, opt.SERVER_IDENTIFIER: opt.addresses(["10.20.0.77"])})
     actions = responder.handle(request(plain(), foreign), LINK, NOW)
     assert silent(actions)
-    assert noted(actions).kind == "dhcp.passed"
+    assert [note.kind for note in actions if isinstance(note, Noted)] == ["dhcp.passed", "dhcp.foreign_seen"]
+    assert responder.foreign == {"10.20.0.0/24": {"10.20.0.77": NOW}}
     assert dora(responder, plain(OTHER)).yiaddr == "10.20.0.10"
 
 
@@ -207,10 +177,6 @@ def test_selecting_an_address_that_is_anothers_is_refused(make: Make) -> None:
     assert (nak.to, nak.port, nak.packet.yiaddr) == (BROADCAST, 68, "0.0.0.0")
     assert set(nak.packet.options) == {opt.MESSAGE_TYPE, opt.SERVER_IDENTIFIER, opt.MESSAGE}
     assert f"held by {MAC}" in noted(actions).sentence
-
-
-def reboot(mac: str, address: str) -> Packet:
-    return message(MessageType.REQUEST, mac, {opt.REQUESTED_ADDRESS: opt.addresses([address])})
 
 
 def test_init_reboot_of_a_known_client_is_confirmed(make: Make) -> None:
@@ -268,6 +234,13 @@ def test_renewing_past_the_relay_finds_the_clients_subnet(make: Make) -> None:
     # The same by broadcast is a machine that was carried into another room: its address is wrong here.
     nak = sent(responder.handle(renew, LINK, NOW + 60))
     assert (nak.packet.message_type, nak.to) == (MessageType.NAK, BROADCAST)
+
+
+def test_a_renewal_that_names_another_server_is_not_for_us(make: Make, leases: SqliteLeases) -> None:
+    renew = replace(plain(kind=MessageType.REQUEST), ciaddr="10.20.0.30")
+    renew.options[opt.SERVER_IDENTIFIER] = opt.addresses(["10.20.0.77"])
+    assert silent(make().handle(renew, LINK, NOW))
+    assert leases.all() == []
 
 
 def test_rebinding_after_somebody_else_got_the_address_is_refused(make: Make) -> None:
@@ -341,6 +314,21 @@ def test_other_messages_are_ignored_with_a_reason(make: Make, kind: int) -> None
     assert noted(actions).sentence
 
 
+def test_inform_that_forgot_its_address_is_answered_where_it_came_from(make: Make) -> None:
+    inform = plain(kind=MessageType.INFORM)
+    ack = sent(make().handle(inform, replace(LINK, source="10.20.0.200"), NOW))
+    assert (ack.to, ack.port) == ("10.20.0.200", 68)
+    assert silent(make().handle(inform, LINK, NOW))
+
+
+def test_a_rom_that_informs_is_told_what_to_boot(make: Make, leases: SqliteLeases) -> None:
+    inform = pxe(ciaddr="10.20.0.200", flags=0)
+    inform.options[opt.MESSAGE_TYPE] = bytes((MessageType.INFORM,))
+    ack = sent(make().handle(inform, LINK, NOW)).packet
+    assert (ack.file, ack.yiaddr) == (b"undionly.kpxe", "0.0.0.0")
+    assert leases.all() == []
+
+
 # --- configuration
 
 
@@ -397,47 +385,3 @@ def test_a_link_without_a_subnet_is_left_alone(make: Make) -> None:
     assert "eth9" in noted(actions).sentence
     assert silent(make().handle(plain(giaddr="10.99.0.1"), LINK, NOW))
     assert silent(make().handle(plain(), replace(LINK, address="0.0.0.0"), NOW))
-
-
-# --- relays
-
-
-def far() -> Any:
-    return subnet(network=IPv4Network("10.30.0.0/24"), interface=None, ranges=(("10.30.0.9", "10.30.0.99"),))
-
-
-def test_a_relay_gets_the_answer_with_its_information_last(make: Make) -> None:
-    relay = b"\x01\x03e:1\x02\x02\xca\xfe"
-    discover = plain(giaddr="10.30.0.254")
-    discover.options[opt.RELAY_AGENT_INFORMATION] = relay
-    offer = sent(make(more=(far(),)).handle(discover, LINK, NOW))
-    assert (offer.to, offer.port, offer.l2) == ("10.30.0.254", 67, None)
-    assert (offer.packet.giaddr, offer.packet.yiaddr) == ("10.30.0.254", "10.30.0.9")
-    assert list(offer.packet.options)[-1] == opt.RELAY_AGENT_INFORMATION
-    assert offer.packet.options[opt.RELAY_AGENT_INFORMATION] == relay
-
-
-def test_a_relay_is_told_to_broadcast_a_nak(make: Make) -> None:
-    wrong = replace(reboot(MAC, "192.168.1.1"), giaddr="10.30.0.254")
-    nak = sent(make(more=(far(),)).handle(wrong, LINK, NOW))
-    assert (nak.to, nak.port, nak.packet.flags) == ("10.30.0.254", 67, 0x8000)
-
-
-@pytest.mark.parametrize(
-    ("option", "value"),
-    [(opt.RELAY_AGENT_INFORMATION, b"\x05\x04\x0a\x1e\0\0"), (opt.SUBNET_SELECTION, b"\x0a\x1e\0\0")],
-)
-def test_a_relay_may_say_which_subnet_is_meant(make: Make, option: int, value: bytes) -> None:
-    discover = plain(giaddr="10.20.0.254")
-    discover.options[option] = value
-    offer = sent(make(more=(far(),)).handle(discover, LINK, NOW)).packet
-    assert offer.yiaddr == "10.30.0.9"
-    assert offer.options[option] == value
-
-
-def test_a_relay_may_stand_in_as_the_server(make: Make) -> None:
-    discover = plain(giaddr="10.30.0.254")
-    discover.options[opt.RELAY_AGENT_INFORMATION] = b"\x0b\x04\x0a\x1e\x00\xfe"  # RFC 5107
-    responder = make(more=(far(),))
-    ack = dora(responder, discover)
-    assert ack.server_identifier == "10.30.0.254"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +18,7 @@ from dhcp.actions import Arrival, Noted, Send
 from dhcp.leases import Lease, LeaseError, SqliteLeases
 from dhcp.packet import MessageType, Packet
 from dhcp.responder import Responder
-from dhcp.server import DhcpServer
+from dhcp.server import DhcpServer, Listener
 from tests.dhcp.conversation import NOW, Shelf, message, plain, subnet
 from tests.dhcp.room import room, run, served
 
@@ -58,7 +59,8 @@ def on_loopback(tmp_path: Path) -> tuple[DhcpServer, SqliteLeases, list[Noted]]:
     leases = SqliteLeases(tmp_path / "leases.sqlite")
     notes: list[Noted] = []
     responder = ToUs([subnet(interface="lo")], leases, Shelf())
-    server = DhcpServer("lo", responder, leases, NoNeighbours(), notes.append, clock=lambda: NOW, port=PORT)
+    listeners = [Listener("lo", PORT)]
+    server = DhcpServer(listeners, responder, leases, NoNeighbours(), notes.append, clock=lambda: NOW)
     return server, leases, notes
 
 
@@ -176,12 +178,15 @@ async def test_a_slow_disk_gathers_and_a_stop_still_answers(
 
 @pytest.mark.usefixtures("may_bind_to_device")
 async def test_a_missing_interface_is_an_error_at_start(tmp_path: Path) -> None:
-    server, leases, _ = on_loopback(tmp_path)
+    _, leases, notes = on_loopback(tmp_path)
+    responder = ToUs([subnet(interface="lo")], leases, Shelf())
+    listeners = [Listener("lo", PORT), Listener("no-such-link")]
+    server = DhcpServer(listeners, responder, leases, NoNeighbours(), notes.append)
     try:
-        server.interface = "no-such-link"
-        with pytest.raises(OSError, match="No such device"):
+        with pytest.raises(OSError, match=r"No such device \(no-such-link port 67\)"):
             await server.start()
         await server.stop()
+        assert server.missing == ()
     finally:
         leases.close()
 
@@ -227,3 +232,98 @@ def test_a_client_without_an_address_is_reached_by_unicast(tmp_path: Path) -> No
         assert (counters["unicast"], counters["broadcast"]) == (2, 2)
         assert "neighbour_failed" not in counters
         assert run("ip", "netns", "list").stdout.count(where.prefix) == 2
+
+
+UDHCPC = ("busybox", "udhcpc", "-i", "eth0", "-q", "-n", "-t", "8", "-T", "1", "-s", "/bin/true")
+
+
+@pytest.mark.net
+def test_a_link_may_go_down_lose_its_address_or_be_made_anew(tmp_path: Path) -> None:
+    with room() as where, served(where, tmp_path / "leases.sqlite") as server:
+        client = where.client()
+
+        def here(command: str) -> None:
+            where.inside(where.server, *command.split())
+
+        where.inside(client, *UDHCPC)
+        here("ip link set br0 down")
+        where.inside(client, "busybox", "udhcpc", "-i", "eth0", "-q", "-n", "-t", "1", "-T", "1", check=False)
+        here("ip link set br0 up")
+        where.inside(client, *UDHCPC)
+
+        here("ip addr flush dev br0")
+        where.inside(client, "busybox", "udhcpc", "-i", "eth0", "-q", "-n", "-t", "1", "-T", "1", check=False)
+        assert "no address to answer from" in server.wait_for("kind", "dhcp.ignored")["sentence"]
+        here("ip addr add 10.77.0.1/24 brd + dev br0")
+        where.inside(client, *UDHCPC)
+
+        here("ip link del br0")
+        here("ip link add br0 type bridge forward_delay 0 mcast_snooping 0")
+        here("ip addr add 10.77.0.1/24 brd + dev br0")
+        here("ip link set br0 up")
+        here("ip link set v0 master br0")
+        where.inside(client, *UDHCPC)
+
+        assert server.process.stdin is not None
+        server.process.stdin.close()
+        counters = server.wait_for("counters")["counters"]
+        assert counters["reopened"] >= 1
+        assert "crashed" not in counters
+
+
+@pytest.mark.usefixtures("may_bind_to_device")
+async def test_one_server_has_both_ports_and_goes_on_without_an_optional_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Port 67 is another program's on the same machine, as in mode proxy; 4011 is ours."""
+    _, leases, notes = on_loopback(tmp_path)
+    responder = ToUs([subnet(interface="lo")], leases, Shelf())
+    taken, ours = Listener("lo", PORT + 1, optional=True), Listener("lo", PORT)
+    server = DhcpServer([taken, ours], responder, leases, NoNeighbours(), notes.append, clock=lambda: NOW)
+    other = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    other.bind(("127.0.0.1", PORT + 1))
+    transport = None
+    try:
+        both = [ours, Listener("lo", PORT + 1)]
+        strict = DhcpServer(both, responder, leases, NoNeighbours(), notes.append)
+        with pytest.raises(OSError, match=rf"in use \(lo port {PORT + 1}\)"):
+            await strict.start()
+        await server.start()
+        assert server.missing == (taken,)
+        assert f"going on without lo port {PORT + 1}" in caplog.text
+        loop = asyncio.get_running_loop()
+        transport, client = await loop.create_datagram_endpoint(Client, local_addr=("127.0.0.1", 0))
+        await ask(client, transport, plain())
+        assert (server.counters_of(ours)["sent"], server.counters_of(taken)["sent"]) == (1, 0)
+        other.close()
+        await until(lambda: not server.missing)
+        transport.sendto(plain(xid=0x77).to_bytes(), ("127.0.0.1", PORT + 1))
+        await asyncio.wait_for(client.replies.get(), 5)
+        assert server.counters_of(taken)["sent"] == 1
+        assert server.counters["sent"] == 2
+    finally:
+        other.close()
+        if transport is not None:
+            transport.close()
+        await server.stop()
+        leases.close()
+
+
+@pytest.mark.usefixtures("may_bind_to_device")
+async def test_the_same_message_twice_in_a_queue_gets_one_answer(tmp_path: Path) -> None:
+    server, leases, _ = on_loopback(tmp_path)
+    await server.start()
+    loop = asyncio.get_running_loop()
+    transport, client = await loop.create_datagram_endpoint(Client, local_addr=("127.0.0.1", 0))
+    try:
+        for secs in (0, 4, 8):  # nothing runs between these: they are one batch
+            transport.sendto(plain(secs=secs).to_bytes(), ("127.0.0.1", PORT))
+        transport.sendto(plain(xid=0x99).to_bytes(), ("127.0.0.1", PORT))
+        await until(lambda: server.counters["received"] == 4)
+        await asyncio.sleep(0.05)
+        assert client.replies.qsize() == 2
+        assert server.counters["repeated"] == 2
+    finally:
+        transport.close()
+        await server.stop()
+        leases.close()

@@ -39,6 +39,16 @@ def test_a_uefi_machine_uses_the_firmwares_own_pxe_and_no_ipv6() -> None:
     assert "smm=off" in options(spec, "-machine")[0]
 
 
+def test_http_boot_is_first_when_pxe_is_switched_off() -> None:
+    spec = MachineSpec("pc", firmware="uefi", network_boot="http")
+    assert "name=opt/org.tianocore/IPv4PXESupport,string=n" in options(spec, "-fw_cfg")
+    assert not any("IPv4PXESupport" in value for value in options(MachineSpec("pc"), "-fw_cfg"))
+
+
+def test_a_card_that_ovmf_has_no_driver_for_keeps_its_ipxe() -> None:
+    assert "romfile" not in device(MachineSpec("pc", firmware="uefi", card="e1000"), "e1000")
+
+
 def test_secure_boot_means_microsofts_keys_and_variables_that_only_smm_may_write() -> None:
     spec = MachineSpec("pc", firmware="uefi-secureboot")
     assert options(spec, "-drive")[0].endswith("OVMF_CODE_4M.ms.fd")

@@ -144,4 +144,4 @@ def test_an_interface_that_is_not_there_is_one_sentence(data_dir: Path) -> None:
     daemon = Daemon(data_dir, PXEBOOT_NETWORK__INTERFACE="nosuch0")
     _output, log = daemon.process.communicate(timeout=START_SECONDS)
     assert daemon.process.returncode == 2
-    assert "network.interface = 'nosuch0': there is no such interface here." in log
+    assert "network.interface = 'nosuch0' is no interface of this machine; look names up with" in log

@@ -33,8 +33,8 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("[htp]\nport = 1", "no section [htp]"),
-        ("[http]\nprt = 1", "no setting http.prt"),
+        ("[htp]\nport = 1", "htp is no section; did you mean http?"),
+        ("[http]\nprt = 1", "http.prt = 1 is no setting; did you mean http.port?"),
         ("[http]\nport = 99999", "http.port = 99999"),
         ("[dhcp]\nrouter = '10.0.0.300'", "dhcp.router = '10.0.0.300' is not an IPv4 address"),
         ("[dhcp]\nsubnet = '10.0.0.0/24'\nrouter = '10.0.1.1'", "outside dhcp.subnet"),
@@ -43,7 +43,7 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
         ("[multicast]\ngroup_base = '10.0.0.1'", "not a multicast address"),
         ("[registration]\nname_template = 'PC'", "no # for the counter"),
         ("[server]\nzone = 'Paris'", "server.zone = 'Paris' is not a time zone"),
-        ("[dhcp]\nmode = 'proxy'", "dhcp.mode = 'proxy'"),
+        ("[dhcp]\nmode = 'both'", "dhcp.mode = 'both' cannot be meant; write one of 'full', 'proxy', 'off'"),
         ("http = ", "not valid TOML"),
     ],
 )

@@ -5,30 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
-from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from pxeboot.adapters.container import Services
-from pxeboot.services import auth
-from tests.api.v1.conftest import app, ask, room, services  # noqa: F401  (fixtures)
-
-PASSWORD = "correct horse battery"
-
-
-@pytest.fixture
-def stranger(app: FastAPI) -> TestClient:  # noqa: F811
-    return TestClient(app, follow_redirects=False, raise_server_exceptions=False)
-
-
-@pytest.fixture
-def ada(app: FastAPI, services: Services) -> TestClient:  # noqa: F811
-    """The administrator, signed in."""
-    with services.write() as session:
-        auth.create_user(session, name="ada", password=PASSWORD, role="admin")
-    browser = TestClient(app, follow_redirects=True, raise_server_exceptions=False)
-    page = browser.post("/login", data={"name": "ada", "password": PASSWORD})
-    assert page.status_code == 200
-    return browser
+from tests.webui.conftest import PASSWORD
 
 
 def csrf(page: str) -> str:
@@ -38,7 +17,18 @@ def csrf(page: str) -> str:
 
 
 def test_a_stranger_is_sent_to_the_sign_in_page(stranger: TestClient) -> None:
-    for path in ("/", "/hosts", "/groups", "/images", "/deploy", "/operations", "/schedules", "/account"):
+    for path in (
+        "/",
+        "/hosts",
+        "/groups",
+        "/images",
+        "/deploy",
+        "/operations",
+        "/schedules",
+        "/menu",
+        "/journal",
+        "/account",
+    ):
         answer = stranger.get(path)
         assert answer.status_code == 303, path
         assert answer.headers["location"].startswith("/login")
@@ -73,6 +63,8 @@ def test_every_page_shows_what_is_there(ada: TestClient) -> None:
         ("/deploy?group=B204", "debian@1"),
         ("/operations", "Nothing was asked yet"),
         ("/schedules", "Nothing is scheduled"),
+        ("/menu", "No entry yet"),
+        ("/journal", "Group B204 was made"),
         ("/account", "API tokens"),
     ]:
         page = ada.get(path)

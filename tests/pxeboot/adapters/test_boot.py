@@ -16,7 +16,6 @@ from pxeboot.events import Journal
 from pxeboot.services import hosts, journal, unit
 from pxeboot.settings import Settings
 from tests.plane import Plane, ip, mac
-from tftp.files import Peer
 
 BIOS, UEFI = ARCHITECTURES[0], ARCHITECTURES[7]
 FILES = {"undionly.kpxe", "shimx64.efi", "grubx64.efi"}
@@ -103,18 +102,3 @@ async def test_leases_say_where_machines_are(
     writer.cancel()
     assert host.address == ip(1)
     assert told(plane, live) == ["dhcp.acknowledged", "dhcp.offered"]
-
-
-def test_the_virtual_tree(plane: Plane) -> None:
-    folder = plane.settings.boot_dir
-    folder.mkdir()
-    (folder / "grubx64.efi").write_bytes(b"MZ")
-    files = boot.tftp_files(plane.settings, "http://{}".format)
-    peer = Peer(ip(1), 2000)
-    stub = files.open("/grub/grub.cfg", peer, "10.20.0.1")
-    assert stub is not None
-    assert b"10.20.0.1" in bytes(stub[0 : len(stub)])
-    shim = files.open("//grubx64.efi", peer)
-    assert shim is not None
-    assert bytes(shim[0:2]) == b"MZ"
-    assert files.open("grub/x86_64-efi/command.lst", peer) is None

@@ -6,7 +6,7 @@ import pytest
 
 from dhcp.bootfile import BootFile
 from dhcp.pxe import ARCHITECTURES, Architecture, PxeClient
-from pxeboot.boot.chain import NoBootFile, boot_client, boot_file, uuid_text
+from pxeboot.boot.chain import NoBootFile, boot_client, boot_file, uuid_readings, uuid_text
 from pxeboot.boot.decide import Client
 
 URL = "http://10.20.0.1:8080"
@@ -53,6 +53,25 @@ def test_no_file_without_a_reason(code):
 
 def test_a_loader_that_was_added_is_used():
     assert boot_file(client(11), URL, {"shimaa64.efi"}).file == "shimaa64.efi"
+
+
+@pytest.mark.parametrize(
+    ("code", "name"), [(11, "bootaa64.efi"), (19, "grubaa64.efi"), (6, "bootia32.efi"), (15, "shimia32.efi")]
+)
+def test_other_processors_are_served_when_their_loader_is_there(code, name):
+    answer = boot_file(client(code), URL, FILES | {name})
+    assert answer.file.endswith(name)
+    missing = boot_file(client(code), URL, FILES)
+    assert name in missing.reason
+    assert "boot folder" in missing.reason
+
+
+def test_both_readings_of_a_uuid():
+    swapped = str(uuid.UUID(bytes=SMBIOS.bytes_le))
+    assert uuid_readings(client(7, uuid=SMBIOS.bytes_le)) == (str(SMBIOS), swapped)
+    assert uuid_readings(client(7, uuid=SMBIOS.bytes, ipxe=True)) == (str(SMBIOS), swapped)
+    assert uuid_readings(client(7, uuid=bytes(16))) == (str(uuid.UUID(int=0)),)
+    assert uuid_readings(client(7)) == ()
 
 
 def test_an_ipxe_on_arm_gets_no_script_for_pcs():

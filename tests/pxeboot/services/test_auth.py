@@ -16,7 +16,7 @@ PASSWORD = "correct horse battery"
 
 @pytest.fixture(autouse=True)
 def fresh_throttle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auth, "_throttle", auth._Throttle())
+    monkeypatch.setattr(auth, "_throttle", auth.Throttle())
 
 
 def user(plane: Plane, role: auth.Role = "admin", name: str = "ada") -> None:

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from pxeboot.errors import Conflict, Invalid, NotFound, Unauthorized
-from pxeboot.services import groups, hosts, lookup, tokens
+from pxeboot.services import groups, hosts, lookup, names, tokens
 from pxeboot.services.views import HostView
 from tests.plane import NOW, Plane, ip, mac
 
@@ -85,14 +85,14 @@ def test_next_name_fills_gaps_and_grows(plane: Plane) -> None:
     with plane.write() as session:
         for number in (1, 3):
             hosts.create_host(session, name=f"x{number}", macs=[mac(number)])
-        assert hosts.next_name(session, "x#") == "x2"
+        assert names.next_name(session, "x#") == "x2"
         hosts.create_host(session, name="X2", macs=[mac(2)])  # names are compared without case
-        assert hosts.next_name(session, "x#") == "x4"
+        assert names.next_name(session, "x#") == "x4"
         for number in range(4, 10):
             hosts.create_host(session, name=f"x{number}", macs=[mac(number)])
-        assert hosts.next_name(session, "x#") == "x10"
+        assert names.next_name(session, "x#") == "x10"
         with pytest.raises(Invalid):
-            hosts.next_name(session, "nothing")
+            names.next_name(session, "nothing")
 
 
 def test_a_host_is_found_by_whatever_people_have_at_hand(plane: Plane) -> None:
@@ -110,6 +110,25 @@ def test_a_host_is_found_by_whatever_people_have_at_hand(plane: Plane) -> None:
         assert (found := hosts.find_by_identity(session, mac(99), uuid)) is not None
         assert found.name == "srv"
         assert hosts.find_by_identity(session, mac(99), "00000000-0000-0000-0000-000000000000") is None
+
+
+def test_a_uuid_is_found_however_the_firmware_read_its_first_fields(plane: Plane) -> None:
+    uuid, swapped = "12345678-1234-5678-1234-123456789abc", "78563412-3412-7856-1234-123456789abc"
+    with plane.write() as session:
+        hosts.create_host(session, name="a", macs=[mac(1)], uuid=uuid)
+        hosts.create_host(session, name="b", macs=[mac(2)])
+    assert lookup.uuid_readings(swapped) == (swapped, uuid)
+    with plane.read() as session:
+        for text in (uuid, swapped, swapped.upper()):
+            assert (found := hosts.find_by_identity(session, mac(99), text)) is not None
+            assert found.name == hosts.get_host(session, text).name == "a"
+        assert (found := hosts.find_by_identity(session, mac(2), uuid)) is not None
+        assert found.name == "b", "the MAC address comes first"
+    with plane.write() as session:
+        hosts.create_host(session, name="c", macs=[mac(3)], uuid=swapped)
+        assert hosts.find_by_identity(session, mac(99), uuid) is None, "it could be either"
+        with pytest.raises(NotFound, match="Several hosts share this UUID: a, c"):
+            hosts.get_host(session, uuid)
 
 
 def test_pages_of_hosts(plane: Plane) -> None:

@@ -1,35 +1,24 @@
-"""Who may speak for which MAC; what DHCP serves when little is said."""
+"""Who may speak for which MAC."""
 
 from __future__ import annotations
 
 from ipaddress import IPv4Network
 from pathlib import Path
 
-import pytest
-
 from dhcp.leases import Lease
-from pxeboot.adapters.network import (
-    InterfaceFacts,
-    LeaseView,
-    default_pool,
-    interface_facts,
-    neighbour_mac,
-    subnet_config,
-)
-from pxeboot.errors import ConfigError
-from pxeboot.settings import Settings
+from pxeboot.adapters.leaseview import LeaseView, neighbour_mac
 
 ONE, TWO = "52:54:00:00:00:01", "52:54:00:00:00:02"
-FACTS = InterfaceFacts("eth1", 3, "10.20.0.1", IPv4Network("10.20.0.0/24"))
 
 
 class Table:
     """A lease table with one lease."""
 
+    def all(self) -> list[Lease]:
+        return [Lease(address="10.20.0.200", subnet="x", mac=ONE, state="bound", starts=0, expires=1000)]
+
     def owner_of(self, address: str) -> Lease | None:
-        if address != "10.20.0.200":
-            return None
-        return Lease(address=address, subnet="x", mac=ONE, state="bound", starts=0, expires=1000)
+        return next((lease for lease in self.all() if lease.address == address), None)
 
 
 def test_with_our_own_dhcp_the_lease_decides() -> None:
@@ -70,22 +59,13 @@ def test_the_kernels_table_is_read(tmp_path: Path) -> None:
     assert neighbour_mac("10.20.0.9", tmp_path / "none") is None
 
 
-def test_the_subnet_comes_from_the_interface_and_the_pool_from_its_upper_half() -> None:
-    config = subnet_config(Settings(), FACTS)
-    assert str(config.network) == "10.20.0.0/24"
-    assert config.ranges == (("10.20.0.128", "10.20.0.254"),)
-    assert "10.20.0.1" not in config.pool
-    assert config.server == "10.20.0.1"
-    given = Settings.model_validate({"dhcp": {"pool_start": "10.20.0.10", "pool_end": "10.20.0.20"}})
-    assert subnet_config(given, FACTS).ranges == (("10.20.0.10", "10.20.0.20"),)
-    with pytest.raises(ConfigError, match="too small"):
-        default_pool(IPv4Network("10.0.0.0/30"))
-
-
-async def test_facts_of_an_interface() -> None:
-    facts = await interface_facts("lo")
-    assert (facts.name, facts.address, str(facts.network)) == ("lo", "127.0.0.1", "127.0.0.0/8")
-    with pytest.raises(ConfigError, match="no such interface"):
-        await interface_facts("nosuch0")
-    with pytest.raises(ConfigError, match="not an address of lo"):
-        await interface_facts("lo", "192.0.2.1")
+def test_of_two_networks_only_the_one_we_serve_wants_a_lease() -> None:
+    beside = [IPv4Network("10.30.0.0/24")]
+    view = LeaseView(Table(), beside=beside, neighbour={"10.30.0.9": TWO}.get, clock=lambda: 500)
+    assert view.may_speak("10.20.0.200", ONE)
+    assert not view.may_speak("10.20.0.201", ONE)  # ours: no lease, no word
+    assert view.may_speak("10.30.0.8", ONE)  # another server's
+    assert not view.may_speak("10.30.0.9", ONE)
+    assert not view.may_speak("10.99.0.1", ONE)  # nobody's
+    assert [lease.mac for lease in view.all()] == [ONE]
+    assert LeaseView(None).all() == []

@@ -1,0 +1,141 @@
+"""What codes are called on the pages: planes of the journal, boot rules and who said them, menu entries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from jinja2 import pass_context
+from jinja2.runtime import Context
+
+
+def N_(text: str) -> str:
+    """Mark a text for translation where it stands in a table."""
+    return text
+
+
+PLANES = {
+    "dhcp": "DHCP",
+    "tftp": "TFTP",
+    "boot": N_("boot script"),
+    "agent": N_("agent"),
+    "task": N_("task"),
+    "multicast": "multicast",
+    "api": N_("change"),
+    "ui": N_("sign-in"),
+    "schedule": N_("schedule"),
+}
+RULES = {
+    "default": N_("An idle machine boots"),
+    "local_boot": N_("Its own disk is started"),
+    "menu": N_("Menu"),
+    "menu_seconds": N_("Time for the menu"),
+}
+DEFAULTS = {
+    "local": N_("its own disk"),
+    "windows": "Windows",
+    "linux": "Linux",
+    "menu": N_("the menu"),
+}
+MENUS = {
+    "never": N_("is not shown"),
+    "always": N_("is shown first"),
+}
+LOCAL_BOOTS = {
+    "auto": N_("as its firmware needs it"),
+    "sanboot": N_("by iPXE (sanboot)"),
+    "search": N_("by the first loader found on it"),
+    "firmware": N_("by the firmware's next entry"),
+    "windows": N_("by the loader of Windows"),
+    "linux": N_("by the loader of Linux"),
+}
+ORIGINS = {
+    "host": N_("said by this host"),
+    "group": N_("said by its group"),
+    "site": N_("said by the site"),
+}
+KINDS = {
+    "linux": N_("Linux: kernel and initial RAM disk"),
+    "installer": N_("network installer of a distribution"),
+    "iso": N_("CD image (ISO)"),
+    "efi": N_("EFI program"),
+    "ipxe": N_("iPXE script of another server"),
+    "memtest": N_("memory test (Memtest86+)"),
+    "firmware-setup": N_("set-up of the firmware"),
+    "shell": N_("command line of the loader"),
+    "reboot": N_("start again"),
+    "poweroff": N_("switch off"),
+}
+PARAMS = {
+    "kernel": N_("Kernel"),
+    "initrd": N_("Initial RAM disk"),
+    "arguments": N_("Arguments of the kernel"),
+    "preseed": N_("URL of the installer's answers"),
+    "file": N_("File"),
+    "url": "URL",
+}
+
+
+def translated(context: Context, table: Mapping[str, str], value: str) -> str:
+    """The word for `value` in the reader's language; itself when there is none."""
+    return str(context["gettext"](table[value])) if value in table else value
+
+
+@pass_context
+def plane_text(context: Context, value: str) -> str:
+    """Which part of the service speaks."""
+    return translated(context, PLANES, value)
+
+
+@pass_context
+def rule_name(context: Context, key: str) -> str:
+    """What a boot rule is about."""
+    return translated(context, RULES, key)
+
+
+@pass_context
+def rule_text(context: Context, value: object, key: str) -> str:
+    """The value of a boot rule."""
+    gettext = context["gettext"]
+    if key == "menu_seconds":
+        return str(gettext("%(n)s seconds", n=value) if value else gettext("until somebody chooses"))
+    text = str(value)
+    if text.startswith("entry:"):
+        return str(gettext("the entry %(name)s", name=text.removeprefix("entry:")))
+    return translated(context, {"default": DEFAULTS, "menu": MENUS}.get(key, LOCAL_BOOTS), text)
+
+
+@pass_context
+def origin_text(context: Context, value: str) -> str:
+    """Who said a rule."""
+    return translated(context, ORIGINS, value)
+
+
+@pass_context
+def kind_text(context: Context, value: str) -> str:
+    """What an entry starts."""
+    return translated(context, KINDS, value)
+
+
+@pass_context
+def param_text(context: Context, value: str) -> str:
+    """What a parameter of an entry is."""
+    return translated(context, PARAMS, value)
+
+
+def option_value(value: Any) -> str:
+    """A DHCP option's value on one line, as forms take it."""
+    if isinstance(value, list):
+        return ", ".join(str(item) for item in value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+FILTERS = {
+    "plane_text": plane_text,
+    "rule_name": rule_name,
+    "rule_text": rule_text,
+    "origin_text": origin_text,
+    "kind_text": kind_text,
+    "param_text": param_text,
+    "option_value": option_value,
+}
