@@ -52,9 +52,8 @@ class Exchange:
 
     def noted(self, kind: str, sentence: str, **data: object) -> Noted:
         """A note about this machine in this subnet."""
-        return Noted(
-            kind=kind, mac=self.client.mac, sentence=sentence, data={"subnet": self.subnet.name, **data}
-        )
+        data["subnet"] = self.subnet.pool.subnet
+        return Noted(kind=kind, mac=self.client.mac, sentence=sentence, data=data)
 
 
 def ignored(packet: Packet, reason: str) -> Noted:
@@ -66,8 +65,10 @@ def ignored(packet: Packet, reason: str) -> Noted:
 
 def reservation_in(subnet: SubnetConfig, mac: str, settings: ClientSettings) -> Reservation | None:
     """A machine's own reservation where it lies in this subnet, else the one the subnet has for it."""
+    if settings is NOTHING_SET:
+        return subnet.reservations.get(mac)
     own = settings.reservation
-    if own is not None and subnet.contains(own.address):
+    if own is not None and subnet.usable(own.address):
         return own
     return subnet.reservations.get(mac)
 

@@ -83,7 +83,7 @@ IPXE_FEATURES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # not frozen: made for every datagram, and that costs
 class PlainClient:
     """An operating system (or a boot environment) that wants an address, nothing to boot.
 
@@ -146,6 +146,9 @@ class Ignored:
     reason: str
 
 
+_NO_FEATURES: Final[frozenset[str]] = frozenset()
+
+
 def identify(packet: Packet) -> PxeClient | PlainClient | Ignored:
     """Judge a request, also one of BOOTP, by what it says of itself. Never raises for a parsed packet."""
     if packet.op != 1:
@@ -157,9 +160,9 @@ def identify(packet: Packet) -> PxeClient | PlainClient | Ignored:
     vendor_class = options.get(opt.VENDOR_CLASS, b"")
     http = vendor_class.startswith(b"HTTPClient")
     ipxe_encapsulated = options.get(opt.IPXE_ENCAPSULATED)
-    user_class = _user_class(options.get(opt.USER_CLASS, b""))
+    user_class = _user_class(options[opt.USER_CLASS]) if opt.USER_CLASS in options else ""
     # 175 is in a private range: only iPXE's own feature list, or the user class, makes it iPXE.
-    features = frozenset[str]() if ipxe_encapsulated is None else _features(ipxe_encapsulated)
+    features = _NO_FEATURES if ipxe_encapsulated is None else _features(ipxe_encapsulated)
     ipxe = user_class == "iPXE" or bool(features)
     if not http and not vendor_class.startswith(b"PXEClient") and not ipxe:
         return PlainClient(mac=mac, host_name=packet.host_name, vendor_class=printable(vendor_class))

@@ -93,9 +93,11 @@ class Responder:
         ask = self._judge(latest.packet, latest.arrived_on, now)
         if isinstance(ask, list):  # the configuration changed meanwhile
             return ask
-        held = self._leases.lease_of(ask.mac, ask.subnet.name)
-        if held is None or held.address != probe.address or held.state != "offered":
+        held = self._leases.owner_of(probe.address)
+        here = [subnet for subnet in (ask.subnet, *ask.shared) if subnet.contains(probe.address)]
+        if held is None or held.mac != ask.mac or held.state != "offered" or not here:
             return self._discover(ask)  # overtaken by another message of the same machine
+        ask = replace(ask, subnet=here[0])  # the first one may have been full
         if not in_use:
             return self._offer(ask, probe.address)
         self._leases.decline(ask.mac, probe.address, now, ask.subnet.decline_seconds)
@@ -191,10 +193,12 @@ class Responder:
         """RFC 2131 §4.3.2: which of its states the client is in shows in 54, 50 and ciaddr (table 4)."""
         packet = ask.packet
         chosen, wanted = packet.server_identifier, packet.requested_address
-        if BOOT_ITEM in opt.suboptions(packet.options.get(opt.VENDOR_SPECIFIC, b"")):
+        vendor = packet.options.get(opt.VENDOR_SPECIFIC)
+        if vendor is not None and BOOT_ITEM in opt.suboptions(vendor):
             # PXE 2.1 §2.4: it looks for a boot server by broadcast, as another server's menu told it to.
             return [ignored(packet, "a search for a boot server (43.71), no request for an address")]
-        if chosen is not None and packet.ciaddr == ANY:
+        # RENEWING and REBINDING name no server; who does, and means another, is not talking to us.
+        if chosen is not None and (packet.ciaddr == ANY or not self._ours(ask, chosen)):
             return self._selecting(ask, chosen, wanted)
         if packet.ciaddr != ANY:  # RENEWING by unicast, REBINDING by broadcast: judged alike
             return self._confirm(ask, packet.ciaddr, "renewed")

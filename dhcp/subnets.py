@@ -53,8 +53,8 @@ class ClientSettings:
     """What is set for one machine, wherever it asks.
 
     Attributes:
-        reservation: its address, in any subnet: ignored where it does not lie inside. It outranks the
-            subnet's own reservation for this hardware address.
+        reservation: its address, in any subnet: ignored where it does not lie inside, or is no machine's to
+            have (`SubnetConfig.usable`). It outranks the subnet's own reservation for this hardware address.
         options: its group's options under its own, as bytes by number; they outrank the subnet's.
     """
 
@@ -123,6 +123,7 @@ class SubnetConfig:
         proxy_style: `binl` sends UEFI clients to port 4011, `direct` puts all into the offer (mode proxy).
         pool, settings: what the above comes to: the addresses to give, and every option of the subnet by
             number. pxe_settings: those that a boot ROM gets, which takes its boot file from nobody but us.
+        replies: options of replies that many clients get alike, kept by whoever makes them.
 
     Raises:
         SubnetError: on construction, for the first contradiction found.
@@ -151,6 +152,10 @@ class SubnetConfig:
     pool: Pool = field(init=False, compare=False, repr=False)
     settings: Mapping[int, bytes] = field(init=False, compare=False, repr=False)
     pxe_settings: Mapping[int, bytes] = field(init=False, compare=False, repr=False)
+    replies: dict[tuple[object, ...], dict[int, bytes]] = field(
+        init=False, compare=False, repr=False, default_factory=dict
+    )
+    _nobodys: frozenset[str] = field(init=False, compare=False, repr=False)
     _network: int = field(init=False, compare=False, repr=False)
     _mask: int = field(init=False, compare=False, repr=False)
 
@@ -161,9 +166,17 @@ class SubnetConfig:
         for (_, last), (first, _) in pairwise(ranges):
             if first <= last:
                 raise SubnetError("ranges", IPv4Address(first), "pool ranges of one subnet must not overlap")
+        nobodys = {str(self.network.network_address), str(self.network.broadcast_address), *self.routers}
+        if self.server:
+            nobodys.add(self.server)
+        object.__setattr__(self, "_nobodys", frozenset(nobodys))
         taken: dict[str, str] = {}
         for mac, reservation in self.reservations.items():
             self._inside("reservations", reservation.address)
+            if reservation.address in nobodys:
+                raise SubnetError(
+                    "reservations", reservation.address, "is the network's, a router's or our own"
+                )
             if other := taken.get(reservation.address):
                 raise SubnetError(
                     "reservations", reservation.address, f"is reserved for both {other} and {mac}"
@@ -178,8 +191,7 @@ class SubnetConfig:
         for code in self.options:
             if reason := refusal(code):
                 raise SubnetError("options", code, f"cannot be set: {reason}")
-        never = {*self.exclusions, *taken, *self.routers, *([self.server] if self.server else [])}
-        never |= {str(self.network.network_address), str(self.network.broadcast_address)}
+        never = {*self.exclusions, *taken, *nobodys}
         excluded = frozenset(int(self._address("exclusions", address)) for address in never)
         object.__setattr__(self, "pool", Pool(str(self.network), ranges, excluded))
         object.__setattr__(self, "settings", self._settings())
@@ -194,10 +206,9 @@ class SubnetConfig:
         """Whether the address lies in this network."""
         return int.from_bytes(inet_aton(address), "big") & self._mask == self._network
 
-    def may_have(self, mac: str, address: str) -> bool:
-        """Whether this configuration allows the address to this machine (nothing about who holds it now)."""
-        reservation = self.reservations.get(mac)
-        return address == reservation.address if reservation else address in self.pool
+    def usable(self, address: str) -> bool:
+        """Whether a machine could have it: inside, and not the network's, a router's or our own."""
+        return self.contains(address) and address not in self._nobodys
 
     def _settings(self) -> dict[int, bytes]:
         found: dict[int, bytes] = {

@@ -1,4 +1,4 @@
-"""The TFTP server's shell: sockets and timers around `ReadTransfer`, one event loop, read-only.
+"""The TFTP server: requests in, transfers begun or refused; on one event loop, read-only.
 
 Requests arrive on one socket; each transfer gets a socket of its own, bound to the address the request was
 sent to (IP_PKTINFO), because a machine with two network cards would otherwise answer from the wrong one, and
@@ -7,20 +7,23 @@ a new port is the server's half of the transfer identifier (RFC 1350 section 4).
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import errno
 import logging
 import socket
-import struct
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeAlias
 
+from tftp.carrier import Carrier, path_mtu, transfer_socket
+from tftp.cut import Content, Shelf
 from tftp.files import AccessViolation, Files, Peer
+from tftp.options import Limits
 from tftp.packet import Error, ErrorCode, PacketError, ReadRequest, WriteRequest, parse
-from tftp.transfer import Content, Limits, ReadTransfer, TransferEvent
+from tftp.poller import Poller
+from tftp.transfer import ReadTransfer, TransferAborted, TransferCompleted, TransferEvent, TransferFailed
 
 __all__ = [
     "RequestIgnored",
@@ -34,9 +37,8 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-# Not in the socket module of Python 3.11; numbers of Linux's <linux/in.h> and <linux/udp.h>.
-_IP_PKTINFO, _IP_RECVERR, _IP_MTU = 8, 11, 14
-_UDP_SEGMENT = 103
+# Not in the socket module of Python 3.11; the number in Linux's <linux/in.h>.
+_IP_PKTINFO = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,56 +89,76 @@ class ServerLimits:
     """How much is served at once, and how each transfer behaves."""
 
     transfers: int = 1024
-    transfers_per_peer: int = 16
+    transfers_per_peer: int = 128
+    """By address: a whole room may sit behind one that translates (NAT)."""
     transfer: Limits = field(default_factory=Limits)
+    cache: int = 64 << 20
+    """Octets of files kept in memory, ready to be sent."""
 
 
 class Server:
-    """A TFTP server on `address`:`port`. Port 0 takes a free one, told by `port` after `start`.
+    """A TFTP server on UDP `port` of one address or several. Port 0 takes a free one, told by `port` after
+    `start`.
 
-    `on_event` is called on the loop for every `ServerEvent` and must not raise or wait.
+    `on_event` is called on the loop for every `ServerEvent` and must not raise or wait. `limits_for` may
+    narrow the limits of one peer's transfers (a card that chokes on large blocks, say); None: the usual ones.
     """
 
     def __init__(
         self,
         files: Files,
-        address: str,
+        addresses: str | Sequence[str],
         port: int = 69,
         limits: ServerLimits | None = None,
         on_event: Callable[[ServerEvent], None] = lambda event: None,
+        limits_for: Callable[[Peer], Limits | None] = lambda peer: None,
     ) -> None:
-        self._files, self._address, self.port = files, address, port
-        self._limits = limits or ServerLimits()
+        self._files, self.port = files, port
+        self._addresses = (addresses,) if isinstance(addresses, str) else tuple(addresses)
+        self._limits, self._limits_for = limits or ServerLimits(), limits_for
         self.on_event = on_event
-        self._socket: socket.socket | None = None
-        self._running: dict[tuple[Peer, str], _Transfer] = {}
+        self.counters: Counter[str] = Counter()
+        """Since the start: requests garbage transfers completed aborted failed refused ignored strangers,
+        octets (acknowledged) and resent (blocks)."""
+        self._poller: Poller | None = None
+        self._sockets: list[socket.socket] = []
+        self._shelf = Shelf(self._limits.cache)
+        self._running: dict[tuple[Peer, str], Carrier] = {}
         self._per_address: Counter[str] = Counter()
 
+    @property
+    def running(self) -> int:
+        """Transfers under way."""
+        return len(self._running)
+
     async def start(self) -> None:
-        """Bind and begin to serve. Raises OSError when the address or port cannot be had."""
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        try:
-            sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
-            # A room switched on at once is a few hundred requests in one burst.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-            sock.bind((self._address, self.port))
-        except OSError:
-            sock.close()
-            raise
-        self._socket, self.port = sock, sock.getsockname()[1]
-        asyncio.get_running_loop().add_reader(sock, self._requests_ready, sock)
+        """Bind and begin to serve. Raises OSError, its `filename` being the address that could not be had."""
+        for address in self._addresses:
+            try:
+                self._sockets.append(_request_socket(address, self.port))
+            except OSError as error:
+                await self.stop()
+                raise OSError(error.errno, error.strerror, address) from error
+            self.port = self._sockets[-1].getsockname()[1]
+        self._poller = Poller()
+        for sock, address in zip(self._sockets, self._addresses, strict=True):
+            self._poller.add(sock, partial(self._requests_ready, sock, address))
 
     async def stop(self) -> None:
         """Stop listening and end what is running with one ERROR each; returns at once."""
-        if self._socket is not None:
-            asyncio.get_running_loop().remove_reader(self._socket)
-            self._socket.close()
-            self._socket = None
+        poller, self._poller = self._poller, None
+        for sock in self._sockets:
+            if poller is not None:
+                poller.remove(sock)
+            sock.close()
+        self._sockets.clear()
         for transfer in list(self._running.values()):
             transfer.cut("The server is stopping")
+        if poller is not None:
+            poller.close()
 
-    def _requests_ready(self, sock: socket.socket) -> None:
-        for _ in range(64):  # then let the transfers breathe
+    def _requests_ready(self, sock: socket.socket, local: str) -> None:
+        for _ in range(16):  # then let the transfers breathe
             try:
                 datagram, ancillary, _flags, source = sock.recvmsg(2048, socket.CMSG_SPACE(12))
             except (BlockingIOError, InterruptedError):
@@ -144,44 +166,49 @@ class Server:
             except OSError as error:  # an ICMP error about an ERROR we sent; the next datagram is fine
                 log.debug("tftp: %s", error)
                 continue
-            local = self._address
             for level, kind, data in ancillary:
                 if level == socket.IPPROTO_IP and kind == _IP_PKTINFO:
                     # struct in_pktinfo: interface, the local address of the packet, the header's destination.
                     # The second is right for broadcasts too.
-                    local = socket.inet_ntoa(struct.unpack("=I4s4s", data)[1])
+                    local = socket.inet_ntoa(data[4:8])
             try:
-                self._handle_request(datagram, Peer(source[0], source[1]), local, sock)
+                self._handle_request(datagram, Peer(source[0], source[1]), local)
             except OSError as error:  # no socket or no route for this peer: its own loss, not the server's
                 log.warning("tftp: request of %s failed: %s", source[0], error)
 
-    def _handle_request(self, datagram: bytes, peer: Peer, local: str, sock: socket.socket) -> None:
+    def _handle_request(self, datagram: bytes, peer: Peer, local: str) -> None:
         try:
             request = parse(datagram)
         except PacketError as error:
+            self.counters["garbage"] += 1
             log.debug("tftp: %s from %s", error, peer.address)
             return
         if isinstance(request, WriteRequest):
             self._refuse(request.name, peer, local, ErrorCode.ACCESS_VIOLATION, "This server is read-only")
             return
         if not isinstance(request, ReadRequest):
+            self.counters["garbage"] += 1
             return  # never answer an ERROR, and a stray ACK to port 69 is nobody's transfer
+        self.counters["requests"] += 1
         earlier = self._running.get((peer, local))
         if earlier is not None:
-            if earlier.core.is_repeat(request, asyncio.get_running_loop().time()):
+            if earlier.core.is_repeat(request, time.monotonic()):
                 return  # the peer repeats itself because our first answer was lost; our timer sees to that
             # Loaders begin at the same port after each reset, so a new request from it means a new boot.
             earlier.drop("The peer began a new transfer from the same port.")
         if len(self._running) >= self._limits.transfers:
-            self.on_event(RequestIgnored(peer, request.name, "Too many transfers are running."))
+            self._ignore(request, peer, "Too many transfers are running.")
             return
         if self._per_address[peer.address] >= self._limits.transfers_per_peer:
-            self.on_event(RequestIgnored(peer, request.name, "This peer runs too many transfers already."))
+            self._ignore(request, peer, "This peer runs too many transfers already.")
             return
         try:
             content = self._files.open(request.name, peer, local)
         except AccessViolation as error:
             self._refuse(request.name, peer, local, ErrorCode.ACCESS_VIOLATION, str(error))
+            return
+        except OSError as error:  # no descriptor left for now: the peer asks again
+            self._ignore(request, peer, f"The file cannot be opened now: {error.strerror or error}.")
             return
         except Exception:
             # A fault of ours, for the loop's exception handler to report; the peer must not hang on it.
@@ -194,156 +221,67 @@ class Server:
             self._refuse(request.name, peer, local, ErrorCode.FILE_NOT_FOUND, "File not found")
             return
         try:
-            transfer = _Transfer(self, request, content, peer, local)
-        except OSError:
+            self._begin(request, content, peer, local)
+        except BaseException:
             _close(content)
             raise
-        self._running[peer, local] = transfer
+
+    def _begin(self, request: ReadRequest, content: Content, peer: Peer, local: str) -> None:
+        assert self._poller is not None, "requests come only while we listen"
+        limits = self._limits_for(peer) or self._limits.transfer
+        mtu = path_mtu(local, peer)
+        if mtu is not None and mtu < limits.mtu:
+            limits = replace(limits, mtu=mtu)
+        core = ReadTransfer(request, content, time.monotonic(), limits, shelf=self._shelf)
+        carrier = Carrier(
+            core,
+            transfer_socket(local),
+            peer,
+            self._poller,
+            ended=lambda: self._ended(request, content, peer, local, core),
+            stranger=lambda: self.counters.update(("strangers",)),
+        )
+        self._running[peer, local] = carrier
         self._per_address[peer.address] += 1
-        core = transfer.core
+        self.counters["transfers"] += 1
         self.on_event(TransferStarted(peer, request.name, core.size, core.blksize, core.windowsize))
-        transfer.pump()
+        carrier.pump()
+
+    def _ended(
+        self, request: ReadRequest, content: Content, peer: Peer, local: str, core: ReadTransfer
+    ) -> None:
+        del self._running[peer, local]
+        self._per_address[peer.address] -= 1
+        if not self._per_address[peer.address]:
+            del self._per_address[peer.address]
+        _close(content)
+        self.counters["octets"] += core.acknowledged
+        self.counters["resent"] += core.resent
+        for event in core.events():
+            self.counters[_RESULTS[type(event)]] += 1
+            self.on_event(TransferEnded(peer, request.name, event))
+
+    def _ignore(self, request: ReadRequest, peer: Peer, reason: str) -> None:
+        self.counters["ignored"] += 1
+        self.on_event(RequestIgnored(peer, request.name, reason))
 
     def _refuse(self, name: str, peer: Peer, local: str, code: ErrorCode, reason: str) -> None:
-        with _transfer_socket(local) as sock, contextlib.suppress(OSError):
+        self.counters["refused"] += 1
+        with transfer_socket(local) as sock, contextlib.suppress(OSError):
             sock.sendto(Error(code, reason).to_bytes(), peer)
         self.on_event(RequestRefused(peer, name, code, reason))
 
-    def transfer_limits(self, peer: Peer, local: str) -> Limits:
-        """The limits of a transfer to `peer`, its MTU being what the kernel knows of the path now."""
-        limits = self._limits.transfer
-        with _transfer_socket(local) as sock:
-            try:
-                sock.connect(peer)
-                return replace(limits, mtu=min(limits.mtu, sock.getsockopt(socket.IPPROTO_IP, _IP_MTU)))
-            except OSError:
-                return limits
 
-    def forget(self, transfer: _Transfer) -> None:
-        """Called by a transfer that ended."""
-        if self._running.get((transfer.peer, transfer.local)) is transfer:
-            del self._running[transfer.peer, transfer.local]
-        self._per_address[transfer.peer.address] -= 1
-        if self._per_address[transfer.peer.address] <= 0:
-            del self._per_address[transfer.peer.address]
+_RESULTS = {TransferCompleted: "completed", TransferAborted: "aborted", TransferFailed: "failed"}
 
 
-class _Transfer:
-    """One `ReadTransfer` with its socket and its timer."""
-
-    def __init__(
-        self, server: Server, request: ReadRequest, content: Content, peer: Peer, local: str
-    ) -> None:
-        self.request, self.peer, self.local = request, peer, local
-        self._server, self._content = server, content
-        self._loop = asyncio.get_running_loop()
-        self._gso = True
-        self._timer: asyncio.TimerHandle | None = None
-        self.core = ReadTransfer(request, content, self._loop.time(), server.transfer_limits(peer, local))
-        self._socket = _transfer_socket(local)
-        self._socket.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)  # tell us when the peer's port is closed
-        self._loop.add_reader(self._socket, self._ready)
-
-    def _ready(self) -> None:
-        for turn in range(16):
-            try:
-                datagram, source = self._socket.recvfrom(2048)
-            except OSError:
-                # Readable without a datagram: the error queue alone woke us, and would go on waking us.
-                if turn == 0:
-                    self._read_errors()
-                break
-            if source != self.peer:
-                # RFC 1350 section 4: tell the stranger, and let the transfer go on.
-                with contextlib.suppress(OSError):
-                    self._socket.sendto(
-                        Error(ErrorCode.UNKNOWN_TID, "Unknown transfer ID").to_bytes(), source
-                    )
-                continue
-            self.core.receive(datagram, self._loop.time())
-            if self.core.finished:
-                break
-        self.pump()
-
-    def _read_errors(self) -> None:
-        """Empty the error queue; an ICMP error about our peer (not about a stranger) ends the transfer."""
-        while True:
-            try:
-                _data, _ancillary, _flags, target = self._socket.recvmsg(2048, 512, socket.MSG_ERRQUEUE)
-            except OSError:
-                return
-            if target == self.peer:
-                self.core.abandon("The peer closed its port without a word.")
-
-    def pump(self) -> None:
-        """Send what is due, arm the timer, tell what happened."""
-        now = self._loop.time()
-        for batch in self.core.datagrams_to_send(now):
-            self._send(batch)
-        for event in self.core.events():
-            self._server.on_event(TransferEnded(self.peer, self.request.name, event))
-        if self.core.finished:
-            for batch in self.core.datagrams_to_send(now):
-                self._send(batch)
-            self._close()
-            return
-        deadline = self.core.next_timer()
-        # An ACK moves the deadline back thousands of times a second: let the old timer fire and look again.
-        if deadline is not None and (self._timer is None or deadline < self._timer.when()):
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = self._loop.call_at(deadline, self._timer_fired)
-
-    def _timer_fired(self) -> None:
-        self._timer = None
-        self.core.handle_timer(self._loop.time())
-        self.pump()
-
-    def _send(self, batch: list[bytes]) -> None:
-        if len(batch) > 1 and self._gso:
-            try:
-                segment = struct.pack("=H", len(batch[0]))
-                self._socket.sendmsg(batch, [(socket.IPPROTO_UDP, _UDP_SEGMENT, segment)], 0, self.peer)
-                return
-            except (BlockingIOError, ConnectionRefusedError):
-                return  # as good as lost on the wire: the peer's ACK or our timer mends it
-            except OSError:
-                self._gso = False  # not every card and kernel can (EIO, EINVAL, EMSGSIZE): one by one then
-        for datagram in batch:
-            try:
-                self._socket.sendto(datagram, self.peer)
-            except (BlockingIOError, ConnectionRefusedError):
-                return
-            except OSError as error:
-                if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENOBUFS):
-                    return  # a link that flaps: lost like any other datagram
-                self.core.abandon(f"The network refused to send: {error.strerror}.")
-                return
-
-    def cut(self, message: str) -> None:
-        """End it from our side with an ERROR."""
-        self.core.end_with_error(ErrorCode.NOT_DEFINED, message)
-        self.pump()
-
-    def drop(self, reason: str) -> None:
-        """End it without a word to the peer, who has forgotten it."""
-        self.core.abandon(reason)
-        self.pump()
-
-    def _close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._loop.remove_reader(self._socket)
-        self._socket.close()
-        _close(self._content)
-        self._server.forget(self)
-
-
-def _transfer_socket(local: str) -> socket.socket:
-    """A UDP socket on a new port of the address the request reached."""
+def _request_socket(address: str, port: int) -> socket.socket:
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
-        sock.bind((local, 0))
+        sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+        # A room switched on at once is a few hundred requests in one burst.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        sock.bind((address, port))
     except OSError:
         sock.close()
         raise

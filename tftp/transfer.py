@@ -18,18 +18,20 @@ Two rules deserve a word, because careless servers get them wrong:
 from __future__ import annotations
 
 import random
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
+from tftp.cut import Content, Cut, Shelf, Train
+from tftp.options import Limits, agree
 from tftp.packet import (
-    BLKSIZE_MAX,
-    BLKSIZE_MIN,
     DEFAULT_BLKSIZE,
     Ack,
     Data,
     Error,
     ErrorCode,
+    Opcode,
     OptionAck,
     PacketError,
     ReadRequest,
@@ -46,45 +48,6 @@ __all__ = [
     "TransferFailed",
     "to_netascii",
 ]
-
-HEADERS = 20 + 8 + 4
-"""IPv4, UDP and TFTP headers, in octets: a block of MTU - 32 travels unfragmented."""
-
-
-class Content(Protocol):
-    """What is sent: `len()` octets, read by slices. `bytes` is one; `tftp.files.OpenFile` another.
-
-    Reading a slice raises OSError if the octets can no longer be had.
-    """
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, key: slice, /) -> bytes: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How far a transfer goes along with its peer; times in seconds."""
-
-    mtu: int = 1500
-    """Path MTU to the peer in octets: many boot ROMs cannot put fragments together."""
-    windowsize: int = 64
-    """Largest window granted, in blocks; 64 is also what one UDP GSO call can carry."""
-    timeout: float = 1.0
-    """First wait for an acknowledgement when the peer asked for no other; doubles with each try."""
-    timeout_max: float = 8.0
-    """Longest wait between two tries."""
-    timeout_option_max: int = 30
-    """A timeout option above this is not granted: a dead peer must not hold a socket for minutes."""
-    tries: int = 6
-    """How often a window is sent before the peer counts as gone."""
-    netascii_max: int = 16 << 20
-    """Largest file converted to netascii, in octets; conversion happens in memory."""
-
-    @property
-    def blksize(self) -> int:
-        """Largest block that fits the MTU, in octets, within RFC 2348's range."""
-        return max(BLKSIZE_MIN, min(BLKSIZE_MAX, self.mtu - HEADERS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +79,8 @@ class TransferFailed:
     acknowledged: int
 
 
+_ACK = struct.Struct("!HH")
+
 TransferEvent: TypeAlias = TransferCompleted | TransferAborted | TransferFailed
 
 
@@ -123,30 +88,6 @@ def to_netascii(data: bytes) -> bytes:
     """Return `data` with line ends as CR LF and a bare CR as CR NUL (RFC 764 by way of RFC 1350 section
     1)."""
     return data.replace(b"\r", b"\r\0").replace(b"\n", b"\r\n")
-
-
-def agree(request: ReadRequest, size: int, limits: Limits) -> dict[str, tuple[str, int]]:
-    """Return the options we grant: lower-case name → (the request's spelling, value).
-
-    Only what was asked is answered, never with a larger number, and timeout only with the number asked: EDK2
-    ends the transfer with ERROR 4 or 8 otherwise (`Mtftp4RrqOackValid`). A value that is no number in its
-    RFC's range is left out, as if we did not know the option (RFC 2347).
-    """
-    granted: dict[str, tuple[str, int]] = {}
-    for spelling, text in request.options:
-        if not (text.isascii() and text.isdigit() and len(text) <= 20):
-            continue
-        value = int(text)
-        match spelling.lower():
-            case "blksize" if value >= BLKSIZE_MIN:
-                granted["blksize"] = spelling, min(value, limits.blksize)
-            case "tsize":
-                granted["tsize"] = spelling, size
-            case "timeout" if 1 <= value <= min(255, limits.timeout_option_max):
-                granted["timeout"] = spelling, value
-            case "windowsize" if 1 <= value <= 65535:
-                granted["windowsize"] = spelling, min(value, limits.windowsize)
-    return granted
 
 
 class ReadTransfer:
@@ -164,12 +105,14 @@ class ReadTransfer:
         now: float,
         limits: Limits | None = None,
         jitter: Callable[[], float] = random.random,
+        shelf: Shelf | None = None,
     ) -> None:
         self._limits = limits or Limits()
         self._jitter = jitter
         self._request, self._started = request, now
         self._events: list[TransferEvent] = []
-        self._farewell: list[bytes] = []
+        self._farewell = b""
+        self._awaited: bytes | None = None  # the datagram that acknowledges all that is on its way
         self._deadline: float | None = None
         self._tries = 0
         self.finished = False
@@ -207,9 +150,8 @@ class ReadTransfer:
         self.windowsize = granted.get("windowsize", ("", 1))[1]
         if "timeout" in granted:
             self._fixed_timeout = float(granted["timeout"][1])
-        self._blocks = (
-            len(self._content) // self.blksize + 1
-        )  # a last block shorter than blksize ends the file
+        self._cut = Cut(self._content, self.blksize, shelf)
+        self._blocks = self._cut.blocks
         if granted:
             self._opening = OptionAck(tuple((s, str(v)) for s, v in granted.values())).to_bytes()
             self._opening_due = self._had_options = True
@@ -224,6 +166,11 @@ class ReadTransfer:
         """Octets the peer has acknowledged."""
         return min((self._base - 1) * self.blksize, self.size)
 
+    @property
+    def resent(self) -> int:
+        """Blocks sent more than once."""
+        return self._resent
+
     def is_repeat(self, request: ReadRequest, now: float) -> bool:
         """Whether a request from the same peer and port is this one sent again, because our answer was late
         or lost.
@@ -236,15 +183,22 @@ class ReadTransfer:
         unanswered = self._base == 1 and (self._opening is not None or not self._had_options)
         return unanswered or now - self._started < 2.0
 
-    def receive(self, datagram: bytes, now: float) -> None:
+    def receive(self, datagram: bytes, now: float) -> bool:
         """Take a datagram from the peer's address and port. Garbage is ignored: the timer mends what it
-        spoilt."""
+        spoilt.
+
+        True: what follows is clear, send it at once. False: read first what else has arrived, because a later
+        ACK may make a resending needless.
+        """
+        if datagram == self._awaited:  # nearly every one: nothing is lost, nothing to decide
+            self._advance(self._next, now)
+            return True
         if self.finished:
-            return
+            return True
         try:
             packet = parse(datagram)
         except PacketError:
-            return
+            return False
         if isinstance(packet, Ack):
             self._acknowledge(packet.block, now)
         elif isinstance(packet, Error):
@@ -254,16 +208,15 @@ class ReadTransfer:
             self.end_with_error(
                 ErrorCode.ILLEGAL_OPERATION, "Only the server sends DATA and OACK when reading"
             )
+        return self.finished
 
-    def datagrams_to_send(self, now: float) -> list[list[bytes]]:
-        """Return batches to put on the wire, in order.
-
-        Within a batch all datagrams have one length except that the last may be shorter, and their sum stays
-        below 64 KiB, so a shell may hand a batch to the kernel as one UDP GSO train.
+    def datagrams_to_send(self, now: float) -> list[Train]:
+        """Return what to put on the wire, in order; a shell may hand each train to the kernel as one UDP GSO
+        call.
         """
         if self._farewell:
-            farewell, self._farewell = self._farewell, []
-            return [farewell]
+            farewell, self._farewell = self._farewell, b""
+            return [Train(len(farewell), farewell)]
         if self.finished:
             return []
         if self._opening is not None:
@@ -272,22 +225,23 @@ class ReadTransfer:
             self._opening_due = False
             self._window_sent = now
             self._arm(now)
-            return [[self._opening]]
-        end = min(self._base + self.windowsize, self._blocks + 1)
-        if self._next >= end:
+            return [Train(len(self._opening), self._opening)]
+        first, end = self._next, min(self._base + self.windowsize, self._blocks + 1)
+        if first >= end:
             return []
         try:
-            window = [self._data(block) for block in range(self._next, end)]
+            window = self._cut.trains(first, end - first)
         except OSError as error:
             self._unreadable(error)
             return self.datagrams_to_send(now)
-        self._resent += max(0, min(self._sent_up_to, end - 1) - self._next + 1)
-        self._sent_up_to = max(self._sent_up_to, end - 1)
+        if first <= self._sent_up_to:
+            self._resent += min(self._sent_up_to, end - 1) - first + 1
+        self._sent_up_to = end - 1
         self._window_sent = now
         self._next = end
+        self._awaited = _ACK.pack(Opcode.ACK, end - 1 & 0xFFFF)
         self._arm(now)
-        per_batch = max(1, 65000 // (self.blksize + 4))
-        return [window[i : i + per_batch] for i in range(0, len(window), per_batch)]
+        return window
 
     def next_timer(self) -> float | None:
         """When to call `handle_timer`, or None when nothing is awaited."""
@@ -301,7 +255,7 @@ class ReadTransfer:
             what = "the options" if self._opening is not None else f"block {self._base} of {self._blocks}"
             reason = f"The peer did not acknowledge {what} in {self._tries} tries."
             # Say so, in case only the return path is broken (RFC 1350 section 7 lets a lone ERROR be lost).
-            self._farewell = [Error(ErrorCode.NOT_DEFINED, "No acknowledgement; giving up").to_bytes()]
+            self._farewell = Error(ErrorCode.NOT_DEFINED, "No acknowledgement; giving up").to_bytes()
             self._end(TransferFailed(reason, self.acknowledged))
             return
         if self._opening is not None:
@@ -318,7 +272,7 @@ class ReadTransfer:
     def end_with_error(self, code: ErrorCode, message: str) -> None:
         """End the transfer from our side: one ERROR to the peer and a `TransferFailed` event."""
         if not self.finished:
-            self._farewell = [Error(code, message).to_bytes()]
+            self._farewell = Error(code, message).to_bytes()
             self._end(TransferFailed(f"Answered with error {int(code)}: {message}.", self.acknowledged))
 
     def events(self) -> list[TransferEvent]:
@@ -337,16 +291,10 @@ class ReadTransfer:
         if ahead > self._sent_up_to - (self._base - 1):
             return  # an old or an impossible block
         if ahead:
-            self._measure(now)
-            self._base += ahead
-            self._next = max(self._next, self._base)
-            self._tries = 0
-            if self._base > self._blocks:
-                self._end(TransferCompleted(self.size, now - self._started, self._resent))
-                return
+            self._advance(self._base + ahead, now)
             # RFC 7440 section 4: an ACK inside the window means the block after it was lost; go on from
             # there.
-            if self._next > self._base:
+            if self._next > self._base and not self.finished:
                 self._resend()
         elif self.windowsize > 1 and self._next > self._base and self._tries < self._limits.tries:
             if now - self._window_sent < self._round_trip < float("inf"):
@@ -356,22 +304,28 @@ class ReadTransfer:
             else:
                 self._resend()
 
+    def _advance(self, base: int, now: float) -> None:
+        """All before block `base` is acknowledged."""
+        self._measure(now)
+        self._base = base
+        if self._next < base:
+            self._next = base
+        self._awaited = None
+        self._tries = 0
+        if base > self._blocks:
+            self._end(TransferCompleted(self.size, now - self._started, self._resent))
+
     def _measure(self, now: float) -> None:
-        if self._tries == 1:  # sent once, so this ACK answers it and nothing older (Karn's rule)
-            self._round_trip = min(self._round_trip, now - self._window_sent)
+        # Sent once, so this ACK answers it and nothing older (Karn's rule).
+        if self._tries == 1 and now - self._window_sent < self._round_trip:
+            self._round_trip = now - self._window_sent
 
     def _resend(self) -> None:
         """Let the window start over at the oldest block not acknowledged."""
         self._excused = self._next - self._base  # each repeat may draw one more repeated ACK
         self._next = self._base
+        self._awaited = None
         self._deadline = None
-
-    def _data(self, block: int) -> bytes:
-        start = (block - 1) * self.blksize
-        payload = self._content[start : start + self.blksize]
-        if len(payload) != min(self.blksize, self.size - start):
-            raise OSError("the file became shorter while it was read")
-        return Data(block & 0xFFFF, payload).to_bytes()
 
     def _arm(self, now: float) -> None:
         if self._fixed_timeout is not None:  # RFC 2349: the peer's wish is the wait, not its start
@@ -386,5 +340,5 @@ class ReadTransfer:
         self.end_with_error(ErrorCode.NOT_DEFINED, f"The file cannot be read: {error.strerror or error}")
 
     def _end(self, event: TransferEvent) -> None:
-        self.finished, self._deadline = True, None
+        self.finished, self._deadline, self._awaited = True, None, None
         self._events.append(event)

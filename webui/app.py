@@ -10,11 +10,13 @@ from fastapi.staticfiles import StaticFiles
 from webui.views import (
     account,
     deploy,
+    doctor,
     groups,
     home,
     hosts,
     images,
     journal,
+    leases,
     menu,
     operations,
     schedules,
@@ -27,6 +29,20 @@ HERE = Path(__file__).resolve().parent
 def mount(app: FastAPI) -> None:
     """Add the pages to an application that has `app.state.services`."""
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
-    pages = (sign_in, home, hosts, groups, images, deploy, operations, schedules, menu, journal, account)
+    pages = (
+        sign_in,
+        home,
+        hosts,
+        groups,
+        images,
+        deploy,
+        operations,
+        schedules,
+        menu,
+        leases,
+        journal,
+        doctor,
+        account,
+    )
     for part in pages:
         app.include_router(part.router, include_in_schema=False)

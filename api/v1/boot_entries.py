@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from fastapi import APIRouter, Response
 
 from api.v1.deps import Admin, Cursor, Limit, ServicesDep, Viewer
 from api.v1.schemas import BootEntryCreate, BootEntryUpdate
-from pxeboot.services import boot_entries
+from pxeboot.services import boot_entries, menu_preview
+from pxeboot.services.menu_preview import MenuPreview
 from pxeboot.services.views import BootEntryView, Page
 
 router = APIRouter(tags=["boot entries"])
@@ -53,3 +56,12 @@ def delete_boot_entry(these: ServicesDep, who: Admin, entry: str) -> None:
     """Remove an entry, unless it is the default of a host or group."""
     with these.write() as session:
         boot_entries.delete_entry(session, entry, actor=who.name)
+
+
+@router.get("/boot-menu", operation_id="previewBootMenu")
+def preview_boot_menu(
+    these: ServicesDep, who: Viewer, group: str | None = None, firmware: Literal["bios", "uefi"] = "uefi"
+) -> MenuPreview:
+    """What the menu of a group's machines looks like (without `group`: of machines in none)."""
+    with these.read() as session:
+        return menu_preview.menu_preview(session, group, firmware, these.settings)

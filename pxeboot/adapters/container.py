@@ -21,6 +21,7 @@ from pxeboot.adapters.leaseview import LeaseView
 from pxeboot.adapters.multicast import SessionManager
 from pxeboot.adapters.store import StoreGateway
 from pxeboot.db.engine import Database
+from pxeboot.doctor.periodic import Watch
 from pxeboot.events import Journal
 from pxeboot.services import auth, journal, unit
 from pxeboot.services.auth import Principal
@@ -44,6 +45,13 @@ class Services:
     base_urls: dict[str, str] = field(default_factory=dict)  # by address of ours, where we have several
     reload: Callable[[], Awaitable[Any]] | None = None  # `adapters.reload.Reloader.reload`, in the daemon
     file_notes: FileNotes = field(default_factory=FileNotes)  # which boot file was noted for whom
+    doctor: Watch = field(init=False)
+
+    def __post_init__(self) -> None:
+        def note(kind: str, sentence: str, data: dict[str, Any]) -> None:
+            self.journal.record("doctor", kind, sentence, data=data)
+
+        self.doctor = Watch(self.settings, note)
 
     def base_url_at(self, local: str) -> str:
         """Our URL as a machine reaches it that talks to `local`, an address of ours ("" = the usual one)."""

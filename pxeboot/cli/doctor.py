@@ -17,7 +17,7 @@ from pxeboot.cli.output import console, print_json
 from pxeboot.doctor import checks
 from pxeboot.doctor.finding import N_, Finding, worst
 from pxeboot.doctor.site import site_of
-from pxeboot.errors import Invalid
+from pxeboot.errors import ConfigError, Invalid
 
 MARKS = {
     "ok": ("ok", "green", N_("ok")),
@@ -45,7 +45,10 @@ def doctor(
     unknown = [name for name in only or () if name not in checks.CHECKS]
     if unknown:
         raise Invalid(f"There is no check {unknown[0]!r}; the checks are: {', '.join(checks.CHECKS)}.")
-    settings = settings_module.load(config or options.config)
+    try:
+        settings = settings_module.load(config or options.config)
+    except OSError as error:  # the way to the file is barred
+        raise ConfigError(f"The settings file cannot be read: {error}. Run this as root.") from error
     gettext = i18n.translations(settings.server.language).gettext
     as_json = json_output or options.json_output
     with _Progress(len(only or checks.CHECKS), gettext, show=not as_json and sys.stderr.isatty()) as progress:

@@ -121,6 +121,21 @@ def remove(names: Annotated[list[str], typer.Argument(help="Names of entries.")]
         console.print(f"{name}: removed")
 
 
+@app.command()
+def preview(
+    group: Annotated[str, typer.Option(help="Of this group's machines; else of machines in no group.")] = "",
+    firmware: Annotated[str, typer.Option(help="bios or uefi.")] = "uefi",
+) -> None:
+    """Print what a machine's menu looks like."""
+    menu = options.api().get("/boot-menu", group=group, firmware=firmware)
+    if options.json_output:
+        print_json(menu)
+        return
+    console.out(menu["text"], highlight=False)
+    if not menu["shown"]:
+        console.print(f"\nIdle machines do not show it: {menu['reason']}", markup=False)
+
+
 def _changes(
     kind: str | None,
     param: list[str] | None,

@@ -49,13 +49,16 @@ def traffic_of(site: Site, wire: Wire, address: str, network: IPv4Network | None
         # Answers leave from a new port (RFC 1350 §4). Connection tracking sees our first one leave, so what
         # the machine sends to that port is `established`, whatever helper modules there are.
         more: dict[str, Any] = {"protocol": "udp", "interface": name}
-        found.append(Traffic(name="TFTP data", hook="output", source=us, target=network, **more))
+        found.append(
+            Traffic(name="TFTP data", hook="output", source=us, target=network, sport=rs.EPHEMERAL, **more)
+        )
         found.append(
             Traffic(
                 name="TFTP acknowledgements",
                 hook="input",
                 source=network,
                 target=us,
+                dport=rs.EPHEMERAL,
                 state="established",
                 **more,
             )
@@ -109,7 +112,7 @@ def judge(wire: Wire, traffic: Iterable[Traffic], rules: Ruleset, manager: str) 
         answer, rule = rules.judge(one)
         if answer == "passes":
             continue
-        port = one.dport or one.sport
+        port = next((port for port in (one.dport, one.sport) if isinstance(port, int)), 0)
         facts: dict[str, Any] = {
             "interface": wire.interface,
             "what": one.name,

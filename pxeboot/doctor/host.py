@@ -257,12 +257,6 @@ def check_pool(site: Site, networks: Iterable[IPv4Network]) -> list[Finding]:
             if IPv4Address(address) in pool.network:
                 used[state] = used.get(state, 0) + 1
         found.append(judge_pool(pool, used))
-    if not found:
-        facts = {"count": len(leases)}
-        sentence = N_(
-            "%(count)s addresses are leased; dhcp.subnet is not set, so the pool is the interface's."
-        )
-        found.append(Finding(POOL, "ok", "dhcp", sentence, "", facts))
     return found
 
 

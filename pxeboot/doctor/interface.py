@@ -278,7 +278,7 @@ def read_addresses() -> list[tuple[str, Address]]:
     with IPRoute() as route:
         for item in route.get_addr(family=socket.AF_INET):
             text = f"{item.get('local') or item.get('address')}/{item['prefixlen']}"
-            dynamic = not int(item.get("flags") or _IFA_F_PERMANENT) & _IFA_F_PERMANENT
+            dynamic = not int(item["flags"]) & _IFA_F_PERMANENT
             name = names.get(int(item["index"]), "?")
             found.append((name, Address(interface=IPv4Interface(text), dynamic=dynamic)))
     return found

@@ -17,9 +17,7 @@ from pxeboot.doctor.site import Site
 CHECK: Final = "ports"
 
 _LISTEN, _UNCONNECTED = "0A", "07"  # include/net/tcp_states.h; an unconnected UDP socket shows TCP_CLOSE
-_US: Final = re.compile(
-    r"(?:^|[/\s])(?:pxeboot|pxeboot\.cli|pxeboot\.main)(?:/__main__\.py)?\s(?:.*\s)?serve\b"
-)
+_PROGRAMS: Final = ("pxeboot", "pxeboot.cli")  # as a command, and after `python -m`
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +82,11 @@ def unit_of(cgroup: str) -> str:
 
 def is_daemon(command: Sequence[str]) -> bool:
     """Whether a command line is the pxeboot daemon's."""
-    return bool(_US.search(" ".join(command)))
+    for place, word in enumerate(command[:4]):
+        if word.rpartition("/")[2] in _PROGRAMS:
+            rest = command[place + 1 :]
+            return "serve" in rest and "lab" not in rest[: rest.index("serve")]
+    return False
 
 
 @dataclass(frozen=True, slots=True)

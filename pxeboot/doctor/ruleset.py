@@ -17,6 +17,10 @@ Truth = bool | None
 Answer = Literal["passes", "may drop", "drops"]
 
 MOST_STEPS: Final = 20_000
+HIGH: Final = (1024, 65535)
+"""Where firmware chooses its own ports."""
+EPHEMERAL: Final = (32768, 60999)
+"""Where the kernel chooses ours (ip_local_port_range's default)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +32,7 @@ class Traffic:
         hook: `input`, `output` or `forward`.
         protocol: `udp`, `tcp` or `igmp`.
         interface: where it comes in (`input`, `forward`) or goes out (`output`).
-        sport, dport: None: any high port.
+        sport, dport: a port, or the range it is chosen from.
         source, target: an address, or the network it lies in; None = unknown.
         state: what connection tracking says of it.
         group: it goes to a multicast group or to everybody.
@@ -38,8 +42,8 @@ class Traffic:
     hook: str
     protocol: str
     interface: str
-    sport: int | None = None
-    dport: int | None = None
+    sport: int | tuple[int, int] = HIGH
+    dport: int | tuple[int, int] = HIGH
     source: IPv4Network | None = None
     target: IPv4Network | None = None
     state: str = "new"
@@ -225,12 +229,10 @@ def port_among(
         if traffic.protocol == "igmp" or (protocols and traffic.protocol not in protocols):
             return False
         port = traffic.sport if which == "sport" else traffic.dport
-        if port is not None:
-            return any(first <= port <= last for first, last in ranges)
-        # Any high port: all of them, some of them, or none.
-        if any(first <= 32768 and last >= 60999 for first, last in ranges):
+        low, high = port if isinstance(port, tuple) else (port, port)
+        if any(first <= low and high <= last for first, last in ranges):
             return True
-        return None if any(last >= 1024 for _, last in ranges) else False
+        return None if any(first <= high and low <= last for first, last in ranges) else False
 
     return hit
 

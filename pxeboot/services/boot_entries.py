@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlmodel import Session, col, or_, select
 
-from pxeboot.boot.rules import RuleError, check_entry, check_key, check_name
+from pxeboot.boot.rules import ENTRY_KINDS, MenuEntry, RuleError, check_entry, check_key, check_name
 from pxeboot.db.models import BootEntry, Group, Host
 from pxeboot.errors import Conflict, Invalid
 from pxeboot.services import entry_passwords, lookup
@@ -120,17 +120,30 @@ def move_entry(session: Session, key: str | int, up: bool, *, actor: str = "") -
     _tell(session, "boot-entry.changed", f"Boot entry {row.name} was moved", actor, row)
 
 
-def seen_by(session: Session, group: Group | None, firmware: str = "") -> Sequence[BootEntry]:
-    """The enabled entries in the menu of a group's machines (None: of those in no group), in order.
-
-    `firmware` `bios` or `uefi` leaves out those made for the other one.
-    """
+def seen_by(session: Session, group_id: int | None) -> Sequence[BootEntry]:
+    """The enabled entries of everybody and of this group (None: of nobody's), in the order of the menus."""
     query = select(BootEntry).where(BootEntry.enabled).order_by(col(BootEntry.position), BootEntry.name)
-    own = col(BootEntry.group_id) == group.id if group is not None else col(BootEntry.group_id).is_(None)
-    query = query.where(or_(col(BootEntry.group_id).is_(None), own))
-    if firmware:
-        query = query.where(col(BootEntry.firmware).in_(("", firmware)))
-    return session.exec(query).all()
+    everybody = col(BootEntry.group_id).is_(None)
+    mine = everybody if group_id is None else or_(everybody, col(BootEntry.group_id) == group_id)
+    return session.exec(query.where(mine)).all()
+
+
+def menu_entries(session: Session, group_id: int | None) -> tuple[MenuEntry, ...]:
+    """What `decide` needs of them; it leaves out those that the firmware cannot start."""
+    return tuple(
+        MenuEntry(
+            name=row.name,
+            title=row.title,
+            kind=row.kind,
+            params={key: str(value) for key, value in row.params.items()},
+            firmware=row.firmware,
+            hidden=row.hidden,
+            key=row.key,
+            protected=bool(row.password_hash),
+            grub_password=entry_passwords.for_grub(row.password_hash),
+        )
+        for row in seen_by(session, group_id)
+    )
 
 
 def _apply(session: Session, row: BootEntry, values: Mapping[str, Any]) -> None:
@@ -162,6 +175,7 @@ def _apply(session: Session, row: BootEntry, values: Mapping[str, Any]) -> None:
         check_entry(row.kind, row.params, row.firmware, protected=bool(row.password_hash))
     except RuleError as error:
         raise refused(error) from error
+    row.firmware = row.firmware or ENTRY_KINDS[row.kind].firmware
     if row.hidden and not row.key:
         raise Invalid("A hidden entry is reached by its key alone: give it one.", field="key")
     _check_key_is_free(session, row)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
-from sqlmodel import Session, col, or_, select
+from sqlmodel import Session, select
 
 from pxeboot.boot.decide import (
     BootDecision,
@@ -19,9 +19,9 @@ from pxeboot.boot.decide import (
     TaskFacts,
     decide,
 )
-from pxeboot.boot.rules import BootRules, MenuEntry, RuleError
+from pxeboot.boot.rules import BootRules, MenuEntry
 from pxeboot.db.models import BootEntry, Group, Host, Task, TaskState
-from pxeboot.services import entry_passwords, hosts, tasks, tokens
+from pxeboot.services import boot_entries, boot_rules, entry_passwords, hosts, tasks, tokens
 from pxeboot.services.auth import Throttle
 from pxeboot.services.task_states import WORKING
 from pxeboot.services.unit import note
@@ -80,49 +80,22 @@ def subject(session: Session, mac: str, uuid: str = "") -> Subject:
     """The facts about the machine with this MAC (else SMBIOS UUID)."""
     row = hosts.identify(session, mac, uuid)
     if row is None or row.id is None:
-        return Subject(None, None, entries=_entries(session, None))
+        return Subject(None, None, entries=boot_entries.menu_entries(session, None))
     return _subject(session, row, tasks.active(session, row.id))
 
 
 def _subject(session: Session, row: Host, task: Task | None) -> Subject:
     group = session.get(Group, row.group_id) if row.group_id else None
     state: Literal["pending", "approved", "blocked"] = row.state.value
-    host = HostFacts(row.name, state, group.name if group else "", _rules(row), _rules(group))
-    entries = _entries(session, row.group_id)
+    host = HostFacts(
+        row.name, state, group.name if group else "", boot_rules.own_rules(row), boot_rules.own_rules(group)
+    )
+    entries = boot_entries.menu_entries(session, row.group_id)
     if task is None:
         return Subject(host, None, row.id, entries=entries)
     # The first digits are enough for a sentence.
     facts = TaskFacts(task.id[:8], task.kind.value, task.state.value, task.attempt, task.max_attempts)
     return Subject(host, facts, row.id, task.id, entries)
-
-
-def _rules(row: Host | Group | None) -> BootRules:
-    """What a host or group says. Rules that this release does not know say nothing: a machine must boot."""
-    try:
-        return BootRules.parse(row.boot) if row is not None else BootRules()
-    except RuleError:
-        return BootRules()
-
-
-def _entries(session: Session, group_id: int | None) -> tuple[MenuEntry, ...]:
-    """The enabled entries of everybody and of this group, in order."""
-    query = select(BootEntry).where(BootEntry.enabled).order_by(col(BootEntry.position), BootEntry.name)
-    everybody = col(BootEntry.group_id).is_(None)
-    mine = everybody if group_id is None else or_(everybody, col(BootEntry.group_id) == group_id)
-    return tuple(
-        MenuEntry(
-            name=row.name,
-            title=row.title,
-            kind=row.kind,
-            params={key: str(value) for key, value in row.params.items()},
-            firmware=row.firmware,
-            hidden=row.hidden,
-            key=row.key,
-            protected=bool(row.password_hash),
-            grub_password=entry_passwords.for_grub(row.password_hash),
-        )
-        for row in session.exec(query.where(mine)).all()
-    )
 
 
 def preview(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import IPv4Network
 from typing import Any
@@ -11,10 +12,12 @@ from dhcp.actions import Action, Arrival, Noted, Send
 from dhcp.bootfile import BootFile
 from dhcp.packet import MessageType, Packet
 from dhcp.pxe import PxeClient
+from dhcp.responder import Responder
 from dhcp.subnets import SubnetConfig
 
 SERVER = "10.20.0.1"
 MAC = "52:54:00:aa:bb:01"
+OTHER = "52:54:00:aa:bb:02"
 UUID = bytes.fromhex("00112233445566778899aabbccddeeff")
 LINK = Arrival(interface="eth0", address=SERVER)
 # A client that got 10.20.0.77 from another server, and asks as EDK2 does: from 4011 to 4011.
@@ -22,6 +25,9 @@ AT_4011 = Arrival(
     interface="eth0", address=SERVER, destination=SERVER, source="10.20.0.77", source_port=4011, port=4011
 )
 NOW = 1_800_000_000.0
+
+
+Make = Callable[..., Responder]
 
 
 class Shelf:
@@ -146,3 +152,20 @@ def silent(actions: list[Action]) -> bool:
 def noted(actions: list[Action]) -> Noted:
     (note,) = [action for action in actions if isinstance(action, Noted)]
     return note
+
+
+def dora(responder: Responder, discover: Packet, now: float = NOW) -> Packet:
+    """DISCOVER to ACK; the ACK."""
+    offer = sent(responder.handle(discover, LINK, now)).packet
+    assert offer.message_type == MessageType.OFFER
+    ack = sent(responder.handle(request(discover, offer), LINK, now + 1)).packet
+    assert (ack.message_type, ack.yiaddr, ack.xid) == (MessageType.ACK, offer.yiaddr, discover.xid)
+    return ack
+
+
+def seconds(packet: Packet) -> int:
+    return int.from_bytes(packet.options[opt.LEASE_TIME], "big")
+
+
+def reboot(mac: str, address: str) -> Packet:
+    return message(MessageType.REQUEST, mac, {opt.REQUESTED_ADDRESS: opt.addresses([address])})

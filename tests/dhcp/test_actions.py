@@ -12,10 +12,15 @@ from tests.dhcp.conversation import LINK, MAC, message
 AT_4011 = Arrival(interface="eth0", address="10.20.0.1", source="10.20.0.30", source_port=4011, port=4011)
 
 
+AT_1067 = Arrival(interface="eth0", address="10.20.0.1", source="10.9.0.1", source_port=1067)
+RELAY_PORT = {53: b"\3", 82: b"\x01\x01x\x13\x00"}
+
+
 @pytest.mark.parametrize(
     ("fields", "kind", "arrived_on", "expected"),
     [
         ({"giaddr": "10.9.0.1", "ciaddr": "10.9.0.5", "flags": 0x8000}, 5, LINK, ("10.9.0.1", 67, None)),
+        ({"giaddr": "10.9.0.1", "options": RELAY_PORT}, 5, AT_1067, ("10.9.0.1", 1067, None)),
         ({"ciaddr": "10.20.0.30"}, 6, LINK, (BROADCAST, 68, None)),
         ({"ciaddr": "10.20.0.30", "flags": 0x8000}, 5, LINK, ("10.20.0.30", 68, None)),
         ({"flags": 0x8000}, 5, LINK, (BROADCAST, 68, None)),
@@ -24,7 +29,7 @@ AT_4011 = Arrival(interface="eth0", address="10.20.0.1", source="10.20.0.30", so
         ({"htype": 32}, 5, LINK, (BROADCAST, 68, None)),
         ({"ciaddr": "10.20.0.30"}, 5, AT_4011, ("10.20.0.30", 4011, None)),
     ],
-    ids=["relay", "nak", "ciaddr", "broadcast-bit", "unicast", "guid", "infiniband", "4011"],
+    ids=["relay", "relay-port", "nak", "ciaddr", "broadcast-bit", "unicast", "guid", "infiniband", "4011"],
 )
 def test_delivery(
     fields: dict[str, Any], kind: int, arrived_on: Arrival, expected: tuple[str, int, str | None]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,13 +16,6 @@ from tests.dhcp.conversation import LINK, MAC, NOW, SERVER, Shelf, noted, plain,
 
 Make = Callable[..., Responder]
 RESERVED = {MAC: Reservation("10.20.0.200", "b204-01")}
-
-
-@pytest.fixture
-def leases(tmp_path: Path) -> Iterator[SqliteLeases]:
-    store = SqliteLeases(tmp_path / "leases.sqlite")
-    yield store
-    store.close()
 
 
 @pytest.fixture

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import IPv4Network
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,13 +40,6 @@ from tests.dhcp.conversation import (
 
 Make = Callable[..., Responder]
 FOREIGN = "10.20.0.254"
-
-
-@pytest.fixture
-def leases(tmp_path: Path) -> Iterator[SqliteLeases]:
-    store = SqliteLeases(tmp_path / "leases.sqlite")
-    yield store
-    store.close()
 
 
 @pytest.fixture

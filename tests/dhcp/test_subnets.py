@@ -22,11 +22,11 @@ def test_the_pool_leaves_out_what_is_not_to_be_given() -> None:
     assert "10.20.1.2" not in config.pool
 
 
-def test_a_reserved_machine_may_have_its_address_only() -> None:
-    config = subnet(reservations={MAC: Reservation("10.20.0.200")})
-    assert config.may_have(MAC, "10.20.0.200")
-    assert not config.may_have(MAC, "10.20.0.10")
-    assert not config.may_have("52:54:00:00:00:99", "10.20.0.200")
+def test_some_addresses_are_no_machines_to_have() -> None:
+    config = subnet(server="10.20.0.9")
+    assert config.usable("10.20.0.200")
+    for address in ("10.20.0.0", "10.20.0.255", SERVER, "10.20.0.9", "10.21.0.5"):
+        assert not config.usable(address)
 
 
 def test_settings_are_encoded_once_and_options_by_number_win() -> None:
@@ -46,6 +46,8 @@ def test_settings_are_encoded_once_and_options_by_number_win() -> None:
         ({"ranges": (("10.20.0.x", "10.20.0.5"),)}, "ranges"),
         ({"reservations": {MAC: Reservation("10.9.0.1")}}, "reservations"),
         ({"reservations": {MAC: Reservation("10.20.0.8"), "x": Reservation("10.20.0.8")}}, "reservations"),
+        ({"reservations": {MAC: Reservation(SERVER)}}, "reservations"),
+        ({"reservations": {MAC: Reservation("10.20.0.255")}}, "reservations"),
         ({"dns": ("dns.example",)}, "dns"),
         ({"lease_seconds": 0}, "lease_seconds"),
         ({"options": {53: b"\1"}}, "options"),

@@ -1,4 +1,4 @@
-"""A real Chromium on the technician's desk: it runs inside the room's namespace and sees nothing else."""
+"""A real Chromium on the technician's desk: it runs inside a namespace and sees nothing else."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from pathlib import Path
 from types import TracebackType
 
 from playwright.sync_api import Page, sync_playwright
-
-from pxeboot.lab.room import Room
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = [
@@ -25,7 +23,7 @@ FLAGS = [
 class Browser:
     """A context manager: `page` is a fresh page of a headless Chromium in `namespace`."""
 
-    def __init__(self, room: Room, namespace: str, scratch: Path) -> None:
+    def __init__(self, namespace: str, scratch: Path) -> None:
         wrapper = scratch / "chromium"
         wrapper.write_text(f'#!/bin/sh\nexec ip netns exec {namespace} {CHROMIUM} "$@"\n')
         wrapper.chmod(0o755)

@@ -148,7 +148,7 @@ def test_a_group_is_deployed_by_multicast_and_verified(room: LightRoom) -> None:
 def test_a_deploy_scheduled_in_the_browser_sends_only_what_changed(room: LightRoom, tmp_path: Path) -> None:
     change_files(room.seats[0].disk)
     classroom = room.classroom
-    with Browser(classroom.room, classroom.technician, tmp_path) as browser:
+    with Browser(classroom.technician, tmp_path) as browser:
         page = browser.page
         page.goto(f"http://{classroom.room.server_address}/")
         page.get_by_label("Name").fill("admin")

@@ -70,8 +70,8 @@ def converse(
         sent[down] += 1
 
     while not transfer.finished:
-        for batch in transfer.datagrams_to_send(now):
-            for datagram in batch:
+        for train in transfer.datagrams_to_send(now):
+            for datagram in train.datagrams():
                 put(datagram, True)
         timer = transfer.next_timer()
         assert wire or timer is not None, "nobody would ever speak again"

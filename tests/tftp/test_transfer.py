@@ -24,7 +24,7 @@ def start(content=b"x" * 1000, *options, mode="octet", limits=None):
 
 def said(transfer, now=0.0):
     """What the server says now, as packets."""
-    return [parse(datagram) for batch in transfer.datagrams_to_send(now) for datagram in batch]
+    return [parse(datagram) for train in transfer.datagrams_to_send(now) for datagram in train.datagrams()]
 
 
 def hears(transfer, packet, now=0.0):
@@ -374,12 +374,10 @@ def test_no_datagram_makes_it_raise_or_send_without_end(datagrams):
     assert sent <= 1 + 4 * (len(datagrams) + 1)
 
 
-def test_batches_are_fit_for_one_train():
+def test_trains_are_what_one_call_can_carry():
     t = start(b"x" * 200_000, ("blksize", "1468"), ("windowsize", "64"))
     said(t)
     hears(t, Ack(0))
-    batches = t.datagrams_to_send(0.0)
-    assert sum(map(len, batches)) == 64
-    for batch in batches:
-        assert len({len(d) for d in batch[:-1]}) <= 1
-        assert sum(map(len, batch)) < 65_507
+    trains = t.datagrams_to_send(0.0)
+    assert [p.block for train in trains for p in map(parse, train.datagrams())] == list(range(1, 65))
+    assert all(len(train.octets) < 65_507 and train.segment == 1472 for train in trains)

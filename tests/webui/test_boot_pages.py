@@ -117,6 +117,17 @@ def test_entries_are_added_ordered_switched_and_removed(ada: TestClient, ask: As
     assert [e["name"] for e in ask("GET", "/boot-entries").json()["items"]] == ["rescue"]
 
 
+def test_the_page_shows_what_a_menu_looks_like(ada: TestClient) -> None:
+    setup = {"name": "setup", "title": "Set-up", "kind": "firmware-setup", "enabled": "true", "group": "B204"}
+    send(ada, "/menu/entries", setup)
+    assert "Set-up" in ada.get("/menu?group=B204").text.split("<pre")[1]
+    assert "Set-up" not in ada.get("/menu?group=B204&firmware=bios").text.split("<pre")[1]
+    assert "Set-up" not in ada.get("/menu?group=gone").text.split("<pre")[1]
+    assert "Idle machines do not show it" in ada.get("/menu?group=B204").text
+    send(ada, "/groups/B204/boot", {**RULES, "menu": "always"})
+    assert "Idle machines show it." in ada.get("/menu?group=B204").text
+
+
 def test_an_entry_keeps_its_password_until_it_is_changed_or_taken_away(ada: TestClient, ask: Ask) -> None:
     def protected() -> bool:
         return bool(ask("GET", "/boot-entries/rescue").json()["protected"])
@@ -142,7 +153,7 @@ def test_others_read_and_change_nothing(
     for role in ("viewer", "technician"):
         browser = sign_in(role, role)  # type: ignore[arg-type]
         assert "Rescue &lt;system&gt;" in browser.get("/menu").text
-        assert "<form" not in browser.get("/menu").text.split("<main>")[1]
+        assert 'method="post"' not in browser.get("/menu").text.split("<main>")[1]
         assert 'action="/hosts/B204-01/boot"' not in browser.get("/hosts/B204-01").text
         assert browser.get("/menu/entries/rescue").status_code == 403
         for path in ("/hosts/B204-01/boot", "/groups/B204/boot", "/menu/entries/rescue/delete"):

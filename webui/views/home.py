@@ -22,6 +22,7 @@ def _values(these: ServicesDep) -> dict[str, Any]:
             "images": len(images.list_images(session, limit=500).items),
             "running": operations.list_operations(session, state="running").items,
             "events": journal.list_events(session, limit=15).items,
+            "doctor_errors": these.doctor.errors,
         }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Form, Request, Response
 from starlette.datastructures import FormData
@@ -11,6 +11,7 @@ from starlette.datastructures import FormData
 from pxeboot.boot.rules import ENTRY_KINDS
 from pxeboot.errors import Conflict, Invalid, NotFound
 from pxeboot.services import boot_entries, groups
+from pxeboot.services.menu_preview import menu_preview
 from pxeboot.services.views import BootEntryView
 from webui.guard import AdminForm, PageRoute, Reader, ServicesDep
 from webui.render import page, redirect, translate
@@ -25,11 +26,26 @@ async def sent(request: Request) -> FormData:
 
 
 @router.get("/menu")
-def show_menu(request: Request, these: ServicesDep, who: Reader) -> Response:
-    """All entries in their order."""
+def show_menu(
+    request: Request, these: ServicesDep, who: Reader, group: str = "", firmware: str = ""
+) -> Response:
+    """All entries in their order, and what the menu of a group's machines looks like."""
     with these.read() as session:
         entries = boot_entries.list_entries(session, limit=500).items
-    return page(request, "menu.html", entries=entries, kinds=ENTRY_KINDS)
+        rooms = groups.list_groups(session, limit=500).items
+        room = group if group in {item.name for item in rooms} else ""
+        kind: Literal["bios", "uefi"] = "bios" if firmware == "bios" else "uefi"
+        preview = menu_preview(session, room or None, kind, these.settings)
+    return page(
+        request,
+        "menu.html",
+        entries=entries,
+        kinds=ENTRY_KINDS,
+        groups=rooms,
+        preview=preview,
+        group_filter=room,
+        firmware_filter=kind,
+    )
 
 
 def _entry_page(

@@ -40,6 +40,8 @@ def test_entries_are_added_at_the_end_and_moved(plane: Plane) -> None:
     add(plane, **RESCUE)
     add(plane, name="setup", title="Firmware set-up", kind="firmware-setup", position=0)
     assert names(plane) == ["setup", "memtest", "rescue"]
+    with plane.read() as session:
+        assert boot_entries.get_entry(session, "setup").firmware == "uefi", "as its kind wants it"
     with plane.write() as session:
         boot_entries.move_entry(session, "rescue", up=True)
         boot_entries.move_entry(session, "setup", up=True)  # is the first already
@@ -68,10 +70,11 @@ def test_machines_see_everybodys_entries_and_their_groups(plane: Plane) -> None:
     add(plane, name="off", title="Switched off", kind="poweroff", enabled=False)
     assert names(plane, "C1") == ["memtest", "off"]
     with plane.read() as session:
-        room = lookup.group(session, "B204")
+        room = lookup.group(session, "B204").id
         assert [row.name for row in boot_entries.seen_by(session, room)] == ["memtest", "rescue"]
-        assert [row.name for row in boot_entries.seen_by(session, room, "bios")] == ["memtest"]
         assert [row.name for row in boot_entries.seen_by(session, None)] == ["memtest"]
+        entry = boot_entries.menu_entries(session, room)[1]
+        assert (entry.params, entry.firmware, entry.protected) == (RESCUE["params"], "uefi", False)
 
 
 @pytest.mark.parametrize(

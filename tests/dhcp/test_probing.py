@@ -1,46 +1,30 @@
-"""Two things a DISCOVER waits for: what is set for the machine, and whether its new address is free."""
+"""A new address is looked up before it is offered: `Probe` out, `probed` in (RFC 2131 §2.2)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
+from ipaddress import IPv4Network
 from typing import Any
-
-import pytest
 
 from dhcp import options as opt
 from dhcp.actions import Action, Probe
 from dhcp.leases import SqliteLeases
 from dhcp.packet import MessageType
 from dhcp.responder import Responder
-from dhcp.subnets import ClientSettings, Reservation
-from tests.dhcp.conversation import LINK, MAC, NOW, Shelf, noted, plain, pxe, request, sent, silent, subnet
-
-OTHER = "52:54:00:aa:bb:02"
-
-
-class Hosts:
-    """HostSettings as a site would have them."""
-
-    def __init__(self, **by_mac: ClientSettings) -> None:
-        self.by_mac = {mac.replace("_", ":"): settings for mac, settings in by_mac.items()}
-
-    def settings_of(self, mac: str, uuid: bytes | None) -> ClientSettings | None:
-        return self.by_mac.get(mac)
-
-    def reserved_to(self, address: str) -> str | None:
-        for mac, settings in self.by_mac.items():
-            if settings.reservation is not None and settings.reservation.address == address:
-                return mac
-        return None
-
-
-@pytest.fixture
-def leases(tmp_path: Path) -> Iterator[SqliteLeases]:
-    store = SqliteLeases(tmp_path / "leases.sqlite")
-    yield store
-    store.close()
+from tests.dhcp.conversation import (
+    LINK,
+    MAC,
+    NOW,
+    OTHER,
+    Shelf,
+    noted,
+    plain,
+    pxe,
+    request,
+    sent,
+    silent,
+    subnet,
+)
 
 
 def probing(leases: SqliteLeases, **changes: Any) -> Responder:
@@ -51,9 +35,6 @@ def probe(actions: list[Action]) -> Probe:
     assert silent(actions)
     (found,) = [action for action in actions if isinstance(action, Probe)]
     return found
-
-
-# --- probing
 
 
 def test_a_new_address_is_looked_up_before_it_is_offered(leases: SqliteLeases) -> None:
@@ -110,30 +91,14 @@ def test_a_machine_that_took_another_way_meanwhile_keeps_what_it_got(leases: Sql
     assert sent(responder.probed(asked, True, NOW + 0.3)).packet.yiaddr == asked.address
 
 
-# --- what is set for one machine
-
-
-def test_a_hosts_own_reservation_wins_where_it_lies_inside(leases: SqliteLeases) -> None:
-    own = {"10.20.0.30": "10.20.0.30", "10.99.0.1": "10.20.0.200"}
-    for address, given in own.items():
-        hosts = Hosts(**{MAC.replace(":", "_"): ClientSettings(reservation=Reservation(address, "b204-01"))})
-        responder = Responder(
-            [subnet(reservations={MAC: Reservation("10.20.0.200")})], leases, Shelf(), hosts
-        )
-        assert sent(responder.handle(plain(), LINK, NOW)).packet.yiaddr == given
-
-
-def test_an_address_that_a_host_reserves_is_not_given_to_others(leases: SqliteLeases) -> None:
-    hosts = Hosts(**{MAC.replace(":", "_"): ClientSettings(reservation=Reservation("10.20.0.10"))})
-    responder = Responder([subnet()], leases, Shelf(), hosts)
-    wish = plain(OTHER)
-    wish.options[opt.REQUESTED_ADDRESS] = opt.addresses(["10.20.0.10"])
-    assert sent(responder.handle(wish, LINK, NOW)).packet.yiaddr == "10.20.0.11"
-    assert sent(responder.handle(plain(), LINK, NOW + 1)).packet.yiaddr == "10.20.0.10"
-
-
-def test_a_hosts_options_outrank_the_subnets(leases: SqliteLeases) -> None:
-    hosts = Hosts(**{MAC.replace(":", "_"): ClientSettings(options={opt.DOMAIN_NAME: b"lab.example"})})
-    responder = Responder([subnet()], leases, Shelf(), hosts)
-    assert sent(responder.handle(plain(), LINK, NOW)).packet.options[15] == b"lab.example"
-    assert sent(responder.handle(plain(OTHER), LINK, NOW)).packet.options[15] == b"example.org"
+def test_a_probe_in_the_second_subnet_of_a_wire_counts_there(leases: SqliteLeases) -> None:
+    full = subnet(ranges=(), conflict_probe=True)
+    second = subnet(
+        network=IPv4Network("10.21.0.0/24"), ranges=(("10.21.0.10", "10.21.0.20"),), conflict_probe=True
+    )
+    responder = Responder([full, second], leases, Shelf())
+    asked = probe(responder.handle(plain(), LINK, NOW))
+    assert asked.address == "10.21.0.10"
+    next_one = probe(responder.probed(asked, True, NOW + 0.2))
+    assert next_one.address == "10.21.0.11"
+    assert sent(responder.probed(next_one, False, NOW + 0.4)).packet.yiaddr == "10.21.0.11"
