@@ -6,12 +6,13 @@ SLOW := net or disk or e2e or fuzz or browser
 FAST := -q -n 2 --dist loadfile -m "not ($(SLOW))"
 VAR := $(or $(PXEBOOT_VAR),$(CURDIR)/var)
 
-.PHONY: help setup setup-venv demo test check bench serve clean format lock translations
+.PHONY: help setup setup-venv demo test check bench fuzz serve clean format lock translations
 
 help:
 	@echo "make demo    the main job in a virtual room: register, capture, multicast deploy, verify (root)"
 	@echo "make test    every test, end to end included (root)"
 	@echo "make check   format, lint, types, imports, fast tests"
+	@echo "make fuzz    a million wrong datagrams to the parsers and to running servers (root; some minutes)"
 	@echo "make bench   measurements beside peers, written to bench.json (root; ONLY=name,name)"
 	@echo "make serve   a virtual room with the daemon, pages on http://127.0.0.1:8080 (root)"
 
@@ -43,6 +44,9 @@ static:
 bench:
 	@scripts/setup bench
 	$(PY) -m tests.bench $(if $(ONLY),--only $(ONLY))
+
+fuzz: setup-venv
+	PXEBOOT_FUZZ=$(or $(PXEBOOT_FUZZ),1000000) $(PY) -m pytest -q tests -m fuzz
 
 serve: setup
 	$(PY) -m pxeboot.cli lab serve

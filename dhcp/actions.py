@@ -34,7 +34,7 @@ class Arrival:
     port: int = SERVER_PORT
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # not frozen: made for every datagram, and that costs
 class Send:
     """Send this packet.
 
@@ -62,7 +62,7 @@ class Send:
         return self.packet.to_bytes(self.limit)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # not frozen: made for every datagram, and that costs
 class Noted:
     """One decision, for the journal: `kind` (`dhcp.offered`), machine, sentence with the reason, facts."""
 

@@ -52,9 +52,8 @@ class Exchange:
 
     def noted(self, kind: str, sentence: str, **data: object) -> Noted:
         """A note about this machine in this subnet."""
-        return Noted(
-            kind=kind, mac=self.client.mac, sentence=sentence, data={"subnet": self.subnet.name, **data}
-        )
+        data["subnet"] = self.subnet.pool.subnet
+        return Noted(kind=kind, mac=self.client.mac, sentence=sentence, data=data)
 
 
 def ignored(packet: Packet, reason: str) -> Noted:

@@ -83,7 +83,7 @@ IPXE_FEATURES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # not frozen: made for every datagram, and that costs
 class PlainClient:
     """An operating system (or a boot environment) that wants an address, nothing to boot.
 

@@ -10,7 +10,7 @@ from typing import Final
 from dhcp import options as opt
 from dhcp.actions import Action, Noted, deliver
 from dhcp.bootfile import BootChoice, BootFields, boot_fields
-from dhcp.exchange import Exchange
+from dhcp.exchange import NOTHING_SET, Exchange
 from dhcp.options import Options
 from dhcp.packet import ANY, MessageType, Packet
 from dhcp.pxe import PxeClient
@@ -18,6 +18,7 @@ from dhcp.subnets import without_boot
 
 # What a client may ask for as its own lease time (option 51), at least.
 _SHORTEST_WISH: Final = 60
+_MOST_REPLIES: Final = 256
 
 _KINDS: Final = {kind: bytes((kind,)) for kind in MessageType}
 
@@ -68,15 +69,7 @@ def answer(
     # A relay that stands in as the server (82.11) has no files: these are at our own address.
     boot, remark = boot_of(ask, choice, ask.subnet.server or ask.arrived_on.address)
     seconds = lease_seconds(ask)
-    options: Options = {
-        opt.MESSAGE_TYPE: _KINDS[kind],
-        opt.SERVER_IDENTIFIER: packed(ask.server),
-    }
-    if address is not None:
-        options.update(_times(seconds))
-    if boot is not None:
-        options.update(boot.options)
-    _add_settings(ask, options)
+    options = _options(ask, kind, None if address is None else seconds, boot)
     echo(packet, options)
     reply = Packet(
         op=2,
@@ -105,6 +98,29 @@ def answer(
         deliver(packet, reply, ask.arrived_on),
         boot_note(ask, event, f"{sentence}; {remark}" if remark else sentence, boot, data),
     ]
+
+
+def _options(ask: Exchange, kind: MessageType, seconds: int | None, boot: BootFields | None) -> Options:
+    """What the reply says, but for echoes. Plain clients with the same wishes are all told the same."""
+    packet, subnet = ask.packet, ask.subnet
+    alike = boot is None and ask.settings is NOTHING_SET and ask.client.mac not in subnet.reservations
+    key = (kind, seconds, packet.parameter_list, ask.server, isinstance(ask.client, PxeClient))
+    if alike and (made := subnet.replies.get(key)) is not None:
+        return made.copy()
+    options: Options = {
+        opt.MESSAGE_TYPE: _KINDS[kind],
+        opt.SERVER_IDENTIFIER: packed(ask.server),
+    }
+    if seconds is not None:
+        options.update(_times(seconds))
+    if boot is not None:
+        options.update(boot.options)
+    _add_settings(ask, options)
+    if alike:
+        if len(subnet.replies) >= _MOST_REPLIES:  # as many as strangers can think of wishes
+            subnet.replies.clear()
+        subnet.replies[key] = options.copy()
+    return options
 
 
 def boot_note(

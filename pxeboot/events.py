@@ -13,7 +13,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -23,6 +23,10 @@ log = logging.getLogger(__name__)
 
 BATCH_SECONDS = 0.2
 BACKLOG = 20_000  # records waiting for the disk; beyond it the oldest go, counted
+# Lines a second of the planes whose pace strangers set. Writing one costs as much as giving a lease; 200
+# machines switched on at once stay below. What comes beyond is counted, and told as one line.
+CROWD = 500
+CROWDED_PLANES = frozenset({"dhcp", "tftp", "boot"})
 STORE_ATTEMPTS = 5  # then the batch is given up, counted: the journal must never stop the daemon
 
 
@@ -131,6 +135,9 @@ class Journal:
         self._stopping = False
         self._closed = False  # no more live streams
         self._writing = False
+        self._second = 0
+        self._this_second: Counter[str] = Counter()  # by plane
+        self._crowd: Counter[tuple[str, str]] = Counter()  # by plane and kind: counted, not written
         self._subscriptions: set[Subscription] = set()
         self._thread: threading.Thread | None = None
         self.dropped = 0
@@ -163,7 +170,9 @@ class Journal:
         at: datetime | None = None,
     ) -> None:
         """Note what a plane did. Never blocks, never raises; from any thread."""
-        self.add(
+        if plane in CROWDED_PLANES and self._crowded(plane, kind):
+            return
+        self._add(
             Record(
                 plane,
                 kind,
@@ -179,12 +188,42 @@ class Journal:
 
     def add(self, record: Record) -> None:
         """Like `record`, for a record that is made already."""
+        if record.plane not in CROWDED_PLANES or not self._crowded(record.plane, record.kind):
+            self._add(record)
+
+    def _add(self, record: Record) -> None:
         with self._wake:
             if len(self._waiting) >= BACKLOG:
                 self._waiting.popleft()
                 self.dropped += 1
             self._waiting.append(record)
             self._wake.notify()
+
+    def _crowded(self, plane: str, kind: str) -> bool:
+        """Count a line; whether this plane had its share of this second already."""
+        with self._wake:
+            second = int(time.monotonic())
+            if second != self._second:
+                self._second = second
+                self._this_second.clear()
+            self._this_second[plane] += 1
+            if self._this_second[plane] <= CROWD:
+                return False
+            if not self._crowd:
+                self._wake.notify()
+            self._crowd[plane, kind] += 1
+            return True
+
+    def _told_together(self) -> list[Record]:
+        """One line for each plane that had too much to say; called with the lock held."""
+        crowd, self._crowd = self._crowd, Counter()
+        lines = []
+        for plane in sorted({plane for plane, _ in crowd}):
+            kinds = {kind: count for (of, kind), count in sorted(crowd.items()) if of == plane}
+            spelt = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+            sentence = f"{sum(kinds.values())} more events in a moment were only counted: {spelt}."
+            lines.append(Record(plane, f"{plane}.counted", sentence, datetime.now(UTC), data=dict(kinds)))
+        return lines
 
     def publish(self, change: Change) -> None:
         """Tell live pages that something changed, without writing anything. From any thread."""
@@ -217,7 +256,7 @@ class Journal:
         out."""
         end = time.monotonic() + timeout
         with self._wake:
-            while self._waiting or self._writing:
+            while self._waiting or self._crowd or self._writing:
                 left = end - time.monotonic()
                 if left <= 0:
                     return False
@@ -227,14 +266,14 @@ class Journal:
     def _run(self) -> None:
         while True:
             with self._wake:
-                while not self._waiting and not self._stopping:
+                while not self._waiting and not self._crowd and not self._stopping:
                     self._wake.wait()
-                if self._stopping and not self._waiting:
+                if self._stopping and not self._waiting and not self._crowd:
                     return
             if not self._stopping:
                 time.sleep(BATCH_SECONDS / 2)  # let a burst become one transaction
             with self._wake:
-                batch = list(self._waiting)
+                batch = [*self._waiting, *self._told_together()]
                 self._waiting.clear()
                 self._writing = True
             self._write(batch)

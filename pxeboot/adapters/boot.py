@@ -12,6 +12,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sqlmodel import col, select
+
 from dhcp.actions import Noted
 from dhcp.bootfile import BootFile
 from dhcp.pxe import PxeClient
@@ -19,6 +21,7 @@ from pxeboot.adapters.knownhosts import KnownHosts
 from pxeboot.boot.chain import NoBootFile, boot_client, boot_file, uuid_text
 from pxeboot.boot.decide import decide
 from pxeboot.db.engine import Database
+from pxeboot.db.models import HostMac
 from pxeboot.events import Journal, Record
 from pxeboot.services import boots, hosts, unit
 from pxeboot.settings import Settings
@@ -49,8 +52,13 @@ class SeenBook:
                 await asyncio.to_thread(self._write, seen)
 
     def _write(self, seen: dict[str, tuple[str, datetime]]) -> None:
+        with self._database.read() as session:  # strangers, of whom there may be thousands, have no row
+            ours = session.exec(select(HostMac.mac).where(col(HostMac.mac).in_(seen))).all()
+        if not ours:
+            return
         with unit.writing(self._database, self._journal) as session:
-            for mac, (address, at) in seen.items():
+            for mac in ours:
+                address, at = seen[mac]
                 hosts.note_seen(session, mac, address=address, now=at)
 
 

@@ -8,13 +8,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.bench import dhcp, images, later, multicast, tftp
+from tests.bench import dhcp, dhcp_latency, images, later, multicast, tftp
 from tests.bench.harness import Entry, Measurement, Result, failed, progress, run_entry, table, write_json
 from tests.bench.lan import sweep
 
 ROOT = Path(__file__).resolve().parents[2]
 ENTRIES: tuple[Entry, ...] = (
     *dhcp.ENTRIES,
+    *dhcp_latency.ENTRIES,
     *tftp.ENTRIES,
     *images.ENTRIES,
     *multicast.ENTRIES,

@@ -5,7 +5,8 @@
 JSON: `rate` (exchanges begun a second), `seconds`, `clients` (hardware addresses, used in turn), `first` (the
 number of the first one), `relay` (our address: ask as a relay would, by unicast to `server`; else by
 broadcast on the link), `release` (share of the leases given back at once), `log` (a file that gets a line
-for each ACK and each RELEASE the moment it happens), `linger` (seconds to wait in the end).
+for each ACK and each RELEASE the moment it happens), `linger` (seconds to wait in the end), `realtime` (run
+before all others, so that the server's time is measured and not our own waiting for a processor).
 
 It prints one JSON object in the end: counts, and percentiles of the exchanges' times in milliseconds.
 Whoever gets no answer for a second begins anew at its next turn.
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import os
 import random
 import select
 import socket
@@ -156,6 +158,9 @@ def percentile(values: list[float], share: float) -> float | None:
 def main() -> None:
     what = json.loads(sys.argv[2])
     clients = Clients(sys.argv[1], what)
+    if what.get("realtime"):
+        with suppress(PermissionError):
+            os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
     rate, seconds = what["rate"], what["seconds"]
     start = time.monotonic() + 0.05
     behind = 0.0

@@ -1,15 +1,16 @@
 """Any bytes to DHCP: only `PacketError` comes out of the parser, only actions out of the responder.
 
-`PXEBOOT_FUZZ_DATAGRAMS` sets how many mutated captures are tried (20,000 in `make test`, 1,000,000 at night);
-without it a few thousand, in about a second.
+The storm (marker `fuzz`) has 20,000 mutated captures, or as many as `PXEBOOT_FUZZ` says.
 """
 
 from __future__ import annotations
 
-import os
+import gc
 import random
+import time
 import tracemalloc
 from dataclasses import replace
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
@@ -17,17 +18,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dhcp import options as opt
-from dhcp.actions import Noted, Send
+from dhcp.actions import Arrival, Noted, Probe, Send
 from dhcp.leases import SqliteLeases
 from dhcp.packet import Packet, PacketError
 from dhcp.pxe import identify
 from dhcp.responder import Responder
+from dhcp.subnets import Reservation
 from dhcp.text import describe
-from tests.dhcp.conversation import LINK, NOW, SERVER, Shelf, ipxe, plain, pxe, subnet
+from tests.dhcp.conversation import LINK, MAC, NOW, SERVER, Shelf, subnet
+from tests.fuzz.mutate import STORM, dhcp_seeds, mutate
 
-CAPTURES = Path(__file__).parents[1] / "dhcp" / "captures"
-SEEDS = [bytes.fromhex(line) for path in sorted(CAPTURES.glob("*.hex")) for line in path.read_text().split()]
-SEEDS += [packet.to_bytes(1500) for packet in (plain(), pxe(), ipxe(), plain(giaddr="10.20.0.254"))]
+SEEDS = dhcp_seeds()
+CHANCE = random.Random(815)
 
 addresses = st.one_of(
     st.just("0.0.0.0"), st.integers(0, 60).map(lambda last: f"10.20.0.{last}"), st.just("255.255.255.255")
@@ -96,11 +98,17 @@ def test_no_conversation_upsets_the_responder(tmp_path: Path, conversation: list
         leases.close()
 
 
-def judge(responder: Responder, packet: Packet, now: float) -> None:
-    actions = responder.handle(packet, LINK, now)
-    assert any(isinstance(action, Noted) and action.sentence for action in actions)
+def judge(
+    responder: Responder, packet: Packet, now: float, arrival: Arrival = LINK, chance: random.Random = CHANCE
+) -> None:
+    actions = responder.handle(packet, arrival, now)
+    assert any(
+        (isinstance(action, Noted) and action.sentence) or isinstance(action, Probe) for action in actions
+    )
     for action in actions:
-        if isinstance(action, Send):
+        if isinstance(action, Probe):
+            actions += responder.probed(action, chance.random() < 0.5, now)
+        elif isinstance(action, Send):
             reply = Packet.parse(action.data())
             assert reply.op == 2
             assert reply.xid == packet.xid
@@ -108,57 +116,55 @@ def judge(responder: Responder, packet: Packet, now: float) -> None:
             assert reply.options.get(82) == packet.options.get(82)
 
 
-def mutate(data: bytes, chance: random.Random) -> bytes:
-    """Flip, cut, double or insert bytes: mostly behind the cookie, where the options are."""
-    changed = bytearray(data)
-    for _ in range(chance.randint(1, 8)):
-        at = chance.randrange(240 if chance.random() < 0.8 and len(changed) > 241 else 0, len(changed) or 1)
-        match chance.randrange(5):
-            case 0 if changed:
-                changed[at % len(changed)] = chance.randrange(256)
-            case 1:
-                del changed[at : at + chance.randint(1, 40)]
-            case 2:
-                changed[at:at] = chance.randbytes(chance.randint(1, 300))
-            case 3:
-                changed[at:at] = changed[at : at + 60]
-            case _:
-                changed = changed[: max(at, 1)]
-        if not changed:
-            break
-    return bytes(changed)
+def storm(count: int, where: Path) -> float:
+    """Mutated captures through parser and responder; memory must not follow the number of datagrams.
 
-
-def storm(count: int, where: Path) -> None:
-    """Mutated captures through parser and responder; memory must not follow the number of datagrams."""
+    Returns datagrams a second.
+    """
     chance = random.Random(4711)
     leases = SqliteLeases(where)
-    responder = Responder([subnet()], leases, Shelf())
-    grown = 0
+    responder = Responder(
+        [
+            subnet(conflict_probe=True, bootp="answer", reservations={MAC: Reservation("10.20.0.200")}),
+            subnet(network=IPv4Network("10.21.0.0/24"), interface=None, mode="proxy", ranges=()),
+        ],
+        leases,
+        Shelf(),
+    )
+    half, began = 0, time.monotonic()
     try:
-        tracemalloc.start()
         for number in range(count):
             if number == count // 2:
-                grown = tracemalloc.get_traced_memory()[0]
+                tracemalloc.start()
+                gc.collect()
+                half = tracemalloc.get_traced_memory()[0]
             try:
                 packet = Packet.parse(mutate(chance.choice(SEEDS), chance))
             except PacketError:
                 continue
-            judge(responder, packet, NOW + number / 100)
+            arrival = replace(LINK, port=4011, destination=SERVER, source="10.20.0.77")
+            judge(responder, packet, NOW + number / 100, arrival if chance.random() < 0.2 else LINK, chance)
             if number % 64 == 0:
                 leases.commit()
         leases.commit()
-        assert tracemalloc.get_traced_memory()[0] - grown < 2 << 20
+        rate = count / (time.monotonic() - began)
+        gc.collect()
+        assert tracemalloc.get_traced_memory()[0] - half < 4 << 20
+        addresses = [lease.address for lease in leases.all()]
+        assert len(addresses) == len(set(addresses))
+        return rate
     finally:
         tracemalloc.stop()
         leases.close()
 
 
 def test_mutated_captures(tmp_path: Path) -> None:
-    storm(2000, tmp_path / "leases.sqlite")
+    storm(1000, tmp_path / "leases.sqlite")
 
 
 @pytest.mark.fuzz
-@pytest.mark.timeout(3600)
-def test_a_storm_of_mutated_captures(tmp_path: Path) -> None:
-    storm(int(os.environ.get("PXEBOOT_FUZZ_DATAGRAMS", "20000")), tmp_path / "leases.sqlite")
+@pytest.mark.timeout(60 + STORM // 100)
+def test_a_storm_of_mutated_captures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rate = storm(STORM, tmp_path / "leases.sqlite")
+    with capsys.disabled():
+        print(f"\n{STORM:,} mutated messages through parser and responder, {rate:,.0f}/s")

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from pxeboot.events import Change, Journal, Lagged, Record, Subscription
+from pxeboot import events
+from pxeboot.events import CROWD, Change, Journal, Lagged, Record, Subscription
 
 
 class Store:
@@ -81,6 +82,29 @@ def test_the_backlog_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(15):
         stuck.record("dhcp", "dhcp.offered", str(number))
     assert stuck.dropped == 5
+
+
+def test_a_crowd_is_counted_and_told_in_one_line(
+    journal: Journal, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand machines at once must not have the journal take the processor from DHCP."""
+    monkeypatch.setattr(events.time, "monotonic", lambda: 1000.5)
+    for number in range(CROWD + 40):
+        journal.record("dhcp", "dhcp.offered" if number % 2 else "dhcp.acknowledged", f"{number}")
+        journal.record("task", "task.started", f"{number}")  # what people do is always written
+    monkeypatch.undo()
+    assert journal.flush()
+    lines = [record for batch in store.batches for record in batch]
+    dhcp = [record for record in lines if record.plane == "dhcp"]
+    told = [record for record in dhcp if record.kind == "dhcp.counted"]
+    assert len(dhcp) - len(told) == CROWD
+    assert sum(count for record in told for count in record.data.values()) == 40
+    assert "more events in a moment were only counted" in told[0].sentence
+    assert sum(record.plane == "task" for record in lines) == CROWD + 40
+    # Late ones of a full second are told as soon, and the next second has its own share.
+    journal.record("dhcp", "dhcp.offered", "after")
+    assert journal.flush()
+    assert store.batches[-1][-1].sentence == "after"
 
 
 async def test_pages_follow(journal: Journal) -> None:
