@@ -102,6 +102,7 @@ class Reloader:
                 services.settings = old
                 raise
         services.sessions.use(new)
+        services.doctor.use(new)
         logging.getLogger().setLevel(new.server.log_level.upper())
         warned = [*reading.mistakes, *mistakes]
         return Reloaded(tuple(differences(old, new)), kept, tuple(one.sentence for one in warned))

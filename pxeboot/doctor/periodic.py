@@ -49,6 +49,10 @@ class Watch:
         self.at: datetime | None = None
         self.running = False
 
+    def use(self, settings: Settings) -> None:
+        """Look by other settings from now on."""
+        self._settings = settings
+
     @property
     def errors(self) -> list[Finding]:
         """What hurts all machines right now."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import fcntl
+import socket
+import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from pxeboot.settings import Settings
+from pxeboot.settings import Settings, interfaces
+from pxeboot.settings.dhcp import Subnet, subnets
+from pxeboot.settings.judge_dhcp import pool_range
 
 # What machines load first; the same table as `pxeboot.boot.chain`, which is above us.
 FIRST_FILES: Final = {
@@ -17,6 +22,7 @@ FIRST_FILES: Final = {
 }
 WISHED_FILES: Final = {"UEFI ia32": ("bootia32.efi",), "UEFI arm64": ("shimaa64.efi",)}
 BOOT_ENVIRONMENT: Final = ("vmlinuz", "initrd.img")
+_SIOCGIFADDR: Final = 0x8915
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,18 +73,19 @@ class Site:
 def site_of(settings: Settings) -> Site:
     """Read the settings."""
     dhcp = settings.dhcp
-    default = dhcp.mode if dhcp.enabled else "off"
-    names = [settings.network.interface, *getattr(settings.network, "interfaces", ())]
-    tables = [_mapping(table) for table in getattr(dhcp, "subnets", ())]
-    modes = {str(table.get("interface")): str(table["mode"]) for table in tables if table.get("mode")}
+    tables = subnets(dhcp)
     wires = []
-    for index, name in enumerate(dict.fromkeys(name for name in names if name)):
-        mode = modes.get(name, default) if dhcp.enabled else "off"
-        wires.append(Wire(interface=name, address=settings.network.address if index == 0 else "", mode=mode))
-    pools = [
-        _pool(dhcp.subnet, dhcp.pool_start, dhcp.pool_end),
-        *(_pool(table.get("subnet"), table.get("pool_start"), table.get("pool_end")) for table in tables),
-    ]
+    for index, (name, address) in enumerate(interfaces(settings)):
+        here = {table.mode for table in tables if _may_be_at(table, name, address)}
+        alone = dhcp.mode if index == 0 and dhcp.enabled else "off"
+        modes = here if tables else {alone}
+        mode = next((one for one in ("full", "proxy") if one in modes), "off")
+        wires.append(Wire(interface=name, address=address, mode=mode))
+    pools = (
+        [_pool(table.network, table.pools) for table in tables if table.mode == "full"]
+        if tables
+        else [_pool(dhcp.subnet, [f"{dhcp.pool_start}-{dhcp.pool_end}"] if dhcp.pool_start else [])]
+    )
     return Site(
         wires=tuple(wires),
         data_dir=settings.server.data_dir,
@@ -101,18 +108,35 @@ def default_pool(network: IPv4Network) -> Pool:
     return Pool(network=network, size=max(network.num_addresses // 2 - 1, 0))
 
 
-def _mapping(table: Any) -> Mapping[str, Any]:
-    return table.model_dump() if hasattr(table, "model_dump") else dict(table)
-
-
-def _pool(network: Any, first: Any, last: Any) -> Pool | None:
-    """What can be known of a pool without asking the interface; None: nothing."""
+def _may_be_at(table: Subnet, name: str, address: str) -> bool:
+    """Whether requests of this subnet may arrive on this interface. Relays come in anywhere."""
+    if table.interface is not None:
+        return table.interface in (name, "")
     try:
-        if not network:
-            return None
-        net = IPv4Network(str(network))
-        if first and last:
-            return Pool(network=net, size=int(IPv4Address(str(last))) - int(IPv4Address(str(first))) + 1)
-        return default_pool(net)
+        return IPv4Address(address or _first_address(name)) in IPv4Network(table.network)
+    except ValueError:
+        return False
+
+
+def _first_address(name: str) -> str:
+    """The kernel's word (netdevice(7)), "" when it has none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        try:
+            answer = fcntl.ioctl(any_socket, _SIOCGIFADDR, struct.pack("16s16x", name.encode()[:15]))
+        except (OSError, ValueError):
+            return ""
+    return socket.inet_ntoa(answer[20:24])
+
+
+def _pool(text: str, ranges: Iterable[str]) -> Pool | None:
+    """What can be known of a subnet's pools without asking the interface; None: nothing."""
+    try:
+        network = IPv4Network(text) if text else None
     except ValueError:
         return None
+    if network is None:
+        return None
+    found = [pool_range(one) for one in ranges]
+    if not found:
+        return default_pool(network)
+    return Pool(network=network, size=sum(int(last) - int(first) + 1 for first, last in filter(None, found)))

@@ -24,7 +24,7 @@ import uvicorn
 from api.app import create_app
 from pxeboot.adapters import container
 from pxeboot.adapters.boottree import virtual_file
-from pxeboot.adapters.network import LeaseView
+from pxeboot.adapters.leaseview import LeaseView
 from pxeboot.bootenv import build
 from pxeboot.db.models import BootEntry
 from pxeboot.lab import disks, processes
