@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.bench import dhcp, images, later, multicast, tftp
+from tests.bench import dhcp, images, later, multicast, storm, tftp
 from tests.bench.harness import Entry, Measurement, Result, failed, progress, run_entry, table, write_json
 from tests.bench.lan import sweep
 
@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ENTRIES: tuple[Entry, ...] = (
     *dhcp.ENTRIES,
     *tftp.ENTRIES,
+    *storm.ENTRIES,
     *images.ENTRIES,
     *multicast.ENTRIES,
     *later.ENTRIES,
