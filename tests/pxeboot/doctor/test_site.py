@@ -8,7 +8,6 @@ from typing import Any
 from pxeboot.doctor.site import Pool, site_of
 from pxeboot.settings import Settings
 
-
 # Addresses of ours, as the kernel would tell them.
 OWN = [("eth2", IPv4Interface("10.30.0.1/24")), ("lo", IPv4Interface("127.0.0.1/8"))]
 
