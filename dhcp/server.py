@@ -1,6 +1,6 @@
 """The shell around the responder: sockets are drained, leases committed, and only then acknowledged.
 
-Each wake-up takes up to 64 datagrams. Whatever is not an ACK leaves at once; an ACK waits until a durable
+Each wake-up empties the sockets. Whatever is not an ACK leaves at once; an ACK waits until a durable
 transaction holds its lease, with all others of its batch. A thread waits for the disk, so the event loop
 never does; what arrives meanwhile makes the next transaction, which so grows with the load and the slowness
 of the disk. One server has all interfaces and both ports (67, 4011): one lease table has one committer.
@@ -15,7 +15,7 @@ import logging
 import queue
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -30,13 +30,19 @@ from dhcp.responder import Responder
 __all__ = ["DhcpServer", "Listener"]
 
 _LOG = logging.getLogger("dhcp")
-_BATCH: Final = 64
+_BATCH: Final = 64  # DISCOVERs a turn of the loop
+_DRAIN: Final = 256  # datagrams a turn
+_MOST_BEGINNERS: Final = 1024  # DISCOVERs waiting: some 0.2 s
+_DISCOVER: Final = bytes(
+    (53, 1, MessageType.DISCOVER)
+)  # where all real clients have it: first of the options
 _MOST_WAITING: Final = 2048  # notes, of which every datagram gives one
 _LOOK_SECONDS: Final = 2.0  # how soon a link that was made anew is listened on again
 # Offers are promises of seconds, a NAK promises nothing: neither needs the disk.
 _AT_ONCE: Final = frozenset((int(MessageType.OFFER), int(MessageType.NAK)))
 
 _Ack = tuple[Port, bytes, Send]
+_Earlier = dict[tuple[int, bytes, int], Packet]
 
 
 class DhcpServer:
@@ -70,6 +76,8 @@ class DhcpServer:
         self._clock = clock
         self._probes = LinkProbes() if probes is None else probes
         self._counters: Counter[str] = Counter()
+        self._beginners: deque[tuple[Port, bytes, Arrival]] = deque()
+        self._again: asyncio.Handle | None = None
         self._acks: list[_Ack] = []
         self._notes: list[Noted] = []
         self._disk = _Disk(leases)
@@ -83,9 +91,10 @@ class DhcpServer:
     def counters(self) -> Counter[str]:
         """What happened since the start, on all listeners together.
 
-        `received`, `sent`, `malformed`, `repeated` (the same message twice in one batch), `unicast`,
-        `broadcast`, `neighbour_failed`, `send_failed`, `receive_failed`, `reopened`, `commit_failed`,
-        `crashed`, those of the probes (`dhcp.conflict`), and one per kind of note.
+        `received`, `sent`, `malformed`, `repeated` (the same message twice in one batch), `shed` (DISCOVERs
+        dropped because too many waited), `unicast`, `broadcast`, `neighbour_failed`, `send_failed`,
+        `receive_failed`, `reopened`, `commit_failed`, `crashed`, those of the probes (`dhcp.conflict`), and
+        one per kind of note.
         """
         total = self._counters + self._probes.counters
         for port in self._ports.values():
@@ -129,6 +138,7 @@ class DhcpServer:
             await self._watcher
         self._watcher = None
         self._deafen()
+        self._beginners.clear()
         self._probes.close()
         while self._writing:
             self._settled.clear()
@@ -172,17 +182,41 @@ class DhcpServer:
                     _LOG.warning("listening on %s again", port.listener)
 
     def _readable(self, port: Port) -> None:
-        earlier: dict[tuple[int, bytes, int], Packet] = {}
-        for _ in range(_BATCH):
+        """Empty the socket, judging all but DISCOVERs; those come last, and not all when there are too many.
+
+        Whoever is about to finish goes before those who begin: else, under more load than we can bear, we
+        would make offers to everybody and be too late for most REQUESTs.
+        """
+        earlier: _Earlier = {}
+        for _ in range(_DRAIN):
             taken = port.receive()
             if taken is None:
                 break
-            self._judge(port, *taken, earlier)
-        self._settle()
+            data, arrival = taken
+            if data[240:243] != _DISCOVER:
+                self._judge(port, data, arrival, earlier)
+                continue
+            if len(self._beginners) >= _MOST_BEGINNERS:
+                shed = self._beginners.popleft()[0]  # the oldest: it will soon ask again anyway
+                shed.counters["shed"] += 1
+            self._beginners.append((port, data, arrival))
+        self._begin()
 
-    def _judge(
-        self, port: Port, data: bytes, arrival: Arrival, earlier: dict[tuple[int, bytes, int], Packet]
-    ) -> None:
+    def _begin(self) -> None:
+        """Judge some of the DISCOVERs that wait; come back for the others after what arrived meanwhile."""
+        earlier: _Earlier = {}
+        for _ in range(min(_BATCH, len(self._beginners))):
+            self._judge(*self._beginners.popleft(), earlier)
+        self._settle()
+        if self._beginners and self._again is None and not self._paused:
+            self._again = asyncio.get_running_loop().call_soon(self._begin_again)
+
+    def _begin_again(self) -> None:
+        self._again = None
+        if not self._stopping and not self._paused:
+            self._begin()
+
+    def _judge(self, port: Port, data: bytes, arrival: Arrival, earlier: _Earlier) -> None:
         try:
             packet = Packet.parse(data)
             key = (packet.xid, packet.chaddr, packet.message_type)
@@ -267,6 +301,7 @@ class DhcpServer:
         if self._paused and not self._stopping:
             self._paused = False
             self._listen()
+            self._begin()
         self._settled.set()
 
     def _withhold(self, count: int, error: LeaseError) -> None:

@@ -101,7 +101,6 @@ class Reloader:
                 services.settings = old
                 raise
         services.sessions.use(new)
-        services.doctor.use(new)
         logging.getLogger().setLevel(new.server.log_level.upper())
         return Reloaded(tuple(differences(old, new)), kept, tuple(one.sentence for one in told))
 

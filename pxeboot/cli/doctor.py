@@ -16,7 +16,7 @@ from pxeboot.cli.context import options
 from pxeboot.cli.output import console, print_json
 from pxeboot.doctor import checks
 from pxeboot.doctor.finding import N_, Finding, worst
-from pxeboot.doctor.site import site_of
+from pxeboot.doctor.interface import site_here
 from pxeboot.errors import ConfigError, Invalid
 
 MARKS = {
@@ -52,7 +52,7 @@ def doctor(
     gettext = i18n.translations(settings.server.language).gettext
     as_json = json_output or options.json_output
     with _Progress(len(only or checks.CHECKS), gettext, show=not as_json and sys.stderr.isatty()) as progress:
-        found = checks.run(site_of(settings), only or (), checks.Options(thorough, seconds), progress.took)
+        found = checks.run(site_here(settings), only or (), checks.Options(thorough, seconds), progress.took)
     if as_json:
         print_json([finding.to_dict() for finding in found])
     else:

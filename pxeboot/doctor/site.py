@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
-import fcntl
-import socket
-import struct
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Final
 
 from pxeboot.settings import Settings, interfaces
-from pxeboot.settings.dhcp import Subnet, subnets
+from pxeboot.settings.dhcp import Subnet, simple_subnet, subnets
 from pxeboot.settings.judge_dhcp import pool_range
 
-# What machines load first; the same table as `pxeboot.boot.chain`, which is above us.
+# What machines load first; the same table as `pxeboot.boot.chain`, which is above us. All of these names:
 FIRST_FILES: Final = {
     "BIOS": ("undionly.kpxe",),
     "UEFI x64": ("shimx64.efi", "grubx64.efi"),
 }
-WISHED_FILES: Final = {"UEFI ia32": ("bootia32.efi",), "UEFI arm64": ("shimaa64.efi",)}
+# ... and of these one each, which we do not bring.
+WISHED_FILES: Final = {
+    "UEFI ia32": ("shimia32.efi", "bootia32.efi", "grubia32.efi"),
+    "UEFI arm64": ("shimaa64.efi", "bootaa64.efi", "grubaa64.efi"),
+}
 BOOT_ENVIRONMENT: Final = ("vmlinuz", "initrd.img")
-_SIOCGIFADDR: Final = 0x8915
+
+_DEMANDING: Final = ("full", "proxy", "off")
+
+Own = Sequence[tuple[str, IPv4Interface]]
+"""(interface, address) of this machine: decides where a subnet belongs that names no interface."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wire:
     """One interface as the settings want it.
 
-    `mode`: `full`, `proxy` or `off` (also when DHCP is switched off). `address`: the wanted one, "" = any.
+    `mode`: `full`, `proxy` or `off` (also when DHCP is switched off), the most demanding of its subnets.
+    `address`: the wanted one, "" = any.
     """
 
     interface: str
@@ -47,7 +53,7 @@ class Pool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """What the checks need to know of the settings."""
+    """What the checks need to know of the settings. `subnets`: all that we serve, `pools` those with one."""
 
     wires: tuple[Wire, ...]
     data_dir: Path
@@ -57,7 +63,7 @@ class Site:
     tftp_port: int  # 0: off
     http_host: str
     http_port: int
-    dhcp_enabled: bool
+    subnets: tuple[IPv4Network, ...]
     pools: tuple[Pool, ...]
     group_base: str
     group_count: int
@@ -65,27 +71,25 @@ class Site:
 
     @property
     def mode(self) -> str:
-        """The most demanding mode of all interfaces."""
-        modes = {wire.mode for wire in self.wires}
-        return next((mode for mode in ("full", "proxy") if mode in modes), "off")
+        """The most demanding mode of all interfaces, or of a subnet behind relays."""
+        if self.pools:
+            return "full"
+        return _most({wire.mode for wire in self.wires})
 
 
-def site_of(settings: Settings) -> Site:
+def site_of(settings: Settings, own: Own = ()) -> Site:
     """Read the settings."""
-    dhcp = settings.dhcp
-    tables = subnets(dhcp)
-    wires = []
-    for index, (name, address) in enumerate(interfaces(settings)):
-        here = {table.mode for table in tables if _may_be_at(table, name, address)}
-        alone = dhcp.mode if index == 0 and dhcp.enabled else "off"
-        modes = here if tables else {alone}
-        mode = next((one for one in ("full", "proxy") if one in modes), "off")
-        wires.append(Wire(interface=name, address=address, mode=mode))
-    pools = (
-        [_pool(table.network, table.pools) for table in tables if table.mode == "full"]
-        if tables
-        else [_pool(dhcp.subnet, [f"{dhcp.pool_start}-{dhcp.pool_end}"] if dhcp.pool_start else [])]
-    )
+    wanted = interfaces(settings)
+    tables = _subnets(settings, wanted, own)
+    wires = [
+        Wire(
+            interface=name,
+            address=address,
+            mode=_most({table.mode for table in tables if _interface(table, own) == name}),
+        )
+        for name, address in wanted
+    ]
+    networks = [(table, network) for table in tables if (network := _network(table.network))]
     return Site(
         wires=tuple(wires),
         data_dir=settings.server.data_dir,
@@ -95,48 +99,45 @@ def site_of(settings: Settings) -> Site:
         tftp_port=settings.tftp.port if settings.tftp.enabled else 0,
         http_host=settings.http.host,
         http_port=settings.http.port,
-        dhcp_enabled=dhcp.enabled,
-        pools=tuple(pool for pool in pools if pool),
+        subnets=tuple(network for table, network in networks if table.mode != "off"),
+        pools=tuple(_pool(table, network) for table, network in networks if table.mode == "full"),
         group_base=settings.multicast.group_base,
         group_count=settings.multicast.group_count,
         multicast_port=settings.multicast.port,
     )
 
 
-def default_pool(network: IPv4Network) -> Pool:
-    """What the daemon gives when no range is set: the upper half of the network."""
-    return Pool(network=network, size=max(network.num_addresses // 2 - 1, 0))
+def _most(modes: set[str]) -> str:
+    return next((mode for mode in _DEMANDING if mode in modes), "off")
 
 
-def _may_be_at(table: Subnet, name: str, address: str) -> bool:
-    """Whether requests of this subnet may arrive on this interface. Relays come in anywhere."""
+def _subnets(settings: Settings, wanted: Sequence[tuple[str, str]], own: Own) -> list[Subnet]:
+    if settings.dhcp.subnets or not wanted:
+        return subnets(settings.dhcp)
+    name, address = wanted[0]
+    here = [one for where, one in own if where == name]
+    chosen = [one for one in here if str(one.ip) == address] or here
+    return [simple_subnet(settings.dhcp, str(chosen[0].network) if chosen else "", name)]
+
+
+def _interface(table: Subnet, own: Own) -> str:
+    """Where its machines are; "" = behind relays, or not known."""
     if table.interface is not None:
-        return table.interface in (name, "")
+        return table.interface
+    network = _network(table.network)
+    return next((name for name, one in own if network and one.ip in network), "")
+
+
+def _network(text: str) -> IPv4Network | None:
     try:
-        return IPv4Address(address or _first_address(name)) in IPv4Network(table.network)
-    except ValueError:
-        return False
-
-
-def _first_address(name: str) -> str:
-    """The kernel's word (netdevice(7)), "" when it has none."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        try:
-            answer = fcntl.ioctl(any_socket, _SIOCGIFADDR, struct.pack("16s16x", name.encode()[:15]))
-        except (OSError, ValueError):
-            return ""
-    return socket.inet_ntoa(answer[20:24])
-
-
-def _pool(text: str, ranges: Iterable[str]) -> Pool | None:
-    """What can be known of a subnet's pools without asking the interface; None: nothing."""
-    try:
-        network = IPv4Network(text) if text else None
+        return IPv4Network(text)
     except ValueError:
         return None
-    if network is None:
-        return None
-    found = [pool_range(one) for one in ranges]
-    if not found:
-        return default_pool(network)
-    return Pool(network=network, size=sum(int(last) - int(first) + 1 for first, last in filter(None, found)))
+
+
+def _pool(table: Subnet, network: IPv4Network) -> Pool:
+    ranges = [found for text in table.pools if (found := pool_range(text))]
+    size = sum(int(last) - int(first) + 1 for first, last in ranges)
+    if not table.pools:  # the upper half, as `pxeboot.adapters.plan` chooses
+        size = max(network.num_addresses // 2 - 1, 0)
+    return Pool(network=network, size=size)

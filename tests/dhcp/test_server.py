@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
@@ -323,6 +324,41 @@ async def test_the_same_message_twice_in_a_queue_gets_one_answer(tmp_path: Path)
         await asyncio.sleep(0.05)
         assert client.replies.qsize() == 2
         assert server.counters["repeated"] == 2
+    finally:
+        transport.close()
+        await server.stop()
+        leases.close()
+
+
+@pytest.mark.usefixtures("may_bind_to_device")
+async def test_in_a_flood_those_who_finish_go_first_and_the_oldest_beginners_are_dropped(
+    tmp_path: Path,
+) -> None:
+    leases = SqliteLeases(tmp_path / "leases.sqlite")
+    wide = subnet(interface="lo", network=IPv4Network("10.20.0.0/16"), ranges=(("10.20.1.0", "10.20.200.0"),))
+    server = DhcpServer(
+        [Listener("lo", PORT)], ToUs([wide], leases, Shelf()), leases, NoNeighbours(), lambda note: None
+    )
+    await server.start()
+    loop = asyncio.get_running_loop()
+    transport, client = await loop.create_datagram_endpoint(Client, local_addr=("127.0.0.1", 0))
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+    try:
+        for number in range(2000):  # nothing runs between these
+            mac = f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}"
+            transport.sendto(plain(mac, xid=number + 1).to_bytes(), ("127.0.0.1", PORT))
+        reboot = message(
+            MessageType.REQUEST, "02:00:00:00:ff:01", {opt.REQUESTED_ADDRESS: bytes((10, 20, 100, 1))}
+        )
+        transport.sendto(reboot.to_bytes(), ("127.0.0.1", PORT))
+        await until(lambda: server.counters["sent"] + server.counters["shed"] == 2001)
+        await asyncio.sleep(0.1)
+        replies = [client.replies.get_nowait() for _ in range(client.replies.qsize())]
+        kinds = [reply.message_type for reply in replies]
+        assert kinds.index(MessageType.ACK) < 1000 < len(kinds)
+        offered = {reply.xid for reply in replies}
+        assert server.counters["shed"] == 2000 - (len(kinds) - 1) > 0
+        assert 2000 in offered  # the newest was served
     finally:
         transport.close()
         await server.stop()
