@@ -10,6 +10,7 @@ import asyncio
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,8 @@ _PORT_KEYS = {"DHCP": "dhcp.mode", "PXE": "dhcp.mode", "TFTP": "tftp.port", "HTT
 
 def _ports(settings: Settings, interfaces: Sequence[InterfaceFacts]) -> Iterator[Mistake]:
     """Ports that another program has. Our own daemon, running already, is no mistake."""
-    wanted = ports.needs(site_of(settings), [one.address for one in interfaces])
+    own = [(one.name, IPv4Interface(f"{one.address}/{one.network.prefixlen}")) for one in interfaces]
+    wanted = ports.needs(site_of(settings, own), [one.address for one in interfaces])
     held = ports.read_sockets()
     try:
         holders = ports.read_holders({one.inode for one in held})

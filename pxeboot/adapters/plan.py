@@ -83,11 +83,15 @@ def together(told: Iterable[Mistake], plan: Plan, file: Path | None) -> list[Mis
     wrong = [one.key for one in found if one.level == "error"]
     known = {(one.key, one.what) for one in found}
     for one in plan.mistakes:
-        follows = any(one.key == key or one.key.startswith((f"{key}.", f"{key}[")) for key in wrong)
+        follows = any(_within(one.key, key) or _within(key, one.key) for key in wrong)
         if not follows and (one.key, one.what) not in known:
             known.add((one.key, one.what))
             found.append(one)
     return with_source(found, file)
+
+
+def _within(key: str, outer: str) -> bool:
+    return key == outer or key.startswith((f"{outer}.", f"{outer}["))
 
 
 def with_source(mistakes: Iterable[Mistake], file: Path | None) -> list[Mistake]:
