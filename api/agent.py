@@ -116,6 +116,7 @@ def check_in(body: CheckInBody, these: ServicesDep, address: Peer) -> dict[str, 
                 inventory=body.inventory,
                 now=now,
                 same_machine=these.leases.holds,
+                settings=these.settings,
             )
             task = _task(these, session, found.task.id) if found.task else None
     except Unauthorized as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Annotated, Final
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import PlainTextResponse
@@ -128,14 +128,11 @@ def ipxe(
 def ipxe_entry(request: Request, these: ServicesDep, address: Peer, given: Form) -> Response:
     """A protected entry, for its name and password.
 
-    The script sends both through iPXE's `uristring`, lest a space ends a word: in a form that is one encoding
-    more than the form's own.
+    Both come in hexadecimal (iPXE's `hexraw`): a space would end a word of the script, `&` one of the query.
     """
     client = _ipxe_client(given.get("mac", ""), given.get("platform", ""))
     name = given.get("name", "")[:64]
-    user, password = given.get("user", ""), given.get("password", "")
-    if request.method == "POST":
-        user, password = unquote(user), unquote(password)
+    user, password = (_from_hex(given.get(key, "")) for key in ("user", "password"))
     with these.read() as session:
         found = boots.choose(
             session,
@@ -207,6 +204,14 @@ def _mac(text: str) -> str:
     if mac is None:
         raise Invalid(f"{text[:40]!r} is not a MAC address; write it like 52:54:00:12:34:56.", field="mac")
     return mac
+
+
+def _from_hex(text: str) -> str:
+    """What was typed; "" for what is not hexadecimal."""
+    try:
+        return bytes.fromhex(text).decode("utf-8", "replace")
+    except ValueError:
+        return ""
 
 
 def _firmware(platform: str) -> Firmware:

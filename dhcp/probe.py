@@ -27,7 +27,8 @@ from dhcp.packet import ANY, BROADCAST_FLAG, MessageType, Packet, PacketError, p
 
 # dnsmasq looks for 3 s whether an address is free before it offers one to a newcomer.
 SECONDS: Final = 4.5
-REPEAT_AFTER: Final = 1.5
+# A server that looks for a conflict first keeps one question of a machine in mind: the others are repeated.
+REPEATS: Final = (1.5, 3.0)
 SECOND_ANSWER: Final = 1.5  # what a server gets for its answer on port 4011
 MOST_REPLIES: Final = 500
 HOST_NAME: Final = b"pxeboot-doctor"  # so that another server's administrator sees in the log who it was
@@ -118,7 +119,11 @@ class Server:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probed:
-    """What was heard on an interface. `own`: our address there, "" = none; `problems`: what was not asked."""
+    """What was heard on an interface.
+
+    `own`: our address there, "" = none; `problems`: what was not asked; `ourselves`: whether a server of this
+    very machine was asked, too.
+    """
 
     interface: str
     mac: str
@@ -126,6 +131,7 @@ class Probed:
     seconds: float
     servers: tuple[Server, ...]
     problems: tuple[str, ...] = ()
+    ourselves: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -258,7 +264,7 @@ def made_up_mac() -> bytes:
     return bytes((0x02 | (secrets.randbelow(64) << 2),)) + secrets.token_bytes(5)
 
 
-def probe(interface: str, seconds: float = SECONDS) -> Probed:
+def probe(interface: str, seconds: float = SECONDS, *, ourselves: bool = True) -> Probed:
     """Ask on `interface` and listen for `seconds` (at most SECOND_ANSWER more for port 4011).
 
     Raises ProbeError: no such interface, it is down, or not root.
@@ -267,7 +273,7 @@ def probe(interface: str, seconds: float = SECONDS) -> Probed:
     own = wire.address_of(interface)
     problems = [] if own else [f"{interface} has no address of its own, so port 4011 was asked nowhere"]
     try:
-        with wire.Wire(interface, own) as line:
+        with wire.Wire(interface, own, ourselves=ourselves) as line:
             _converse(judge, line, own, seconds)
     except PermissionError as error:
         raise ProbeError(f"asking on {interface} needs root (CAP_NET_RAW)") from error
@@ -280,22 +286,23 @@ def probe(interface: str, seconds: float = SECONDS) -> Probed:
         seconds=seconds,
         servers=judge.servers(),
         problems=tuple(problems),
+        ourselves=ourselves,
     )
 
 
 def _converse(judge: Judge, line: wire.Wire, own: str, seconds: float) -> None:
     began = time.monotonic()
-    end, repeated = began + seconds, False
+    end, repeats = began + seconds, [began + after for after in REPEATS if after < seconds]
     for kind in KINDS:
         line.broadcast(judge.question(kind).to_bytes())
     while (now := time.monotonic()) < end:
-        if not repeated and now >= began + REPEAT_AFTER:
-            repeated = True
+        if repeats and now >= repeats[0]:
+            repeats.pop(0)
             answered = {reply.kind for reply in judge.replies}
             for kind in KINDS:
                 if kind not in answered:
-                    line.broadcast(judge.question(kind, secs=2).to_bytes())
-        wait = end - now if repeated else min(end, began + REPEAT_AFTER) - now
+                    line.broadcast(judge.question(kind, secs=int(now - began) + 1).to_bytes())
+        wait = min([end, *repeats[:1]]) - now
         readable, _, _ = select.select(line.sockets, [], [], max(wait, 0))
         for ready in readable:
             for payload, source, mac, port in line.read(ready):
@@ -334,10 +341,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m dhcp.probe", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("interface")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--others-only", action="store_true", help="do not ask a server of this machine")
     parser.add_argument("--seconds", type=float, default=SECONDS)
     given = parser.parse_args(arguments)
     try:
-        found = probe(given.interface, min(max(given.seconds, 0.1), 30.0))
+        found = probe(given.interface, min(max(given.seconds, 0.1), 30.0), ourselves=not given.others_only)
     except ProbeError as error:
         print(json.dumps({"error": str(error)}) if given.json else f"dhcp.probe: {error}")
         return 1

@@ -84,8 +84,8 @@ def read_frame(data: bytes) -> tuple[bytes, str, int] | None:
 class Wire:
     """The sockets of one probe. Raises OSError: no such interface, down, not root."""
 
-    def __init__(self, interface: str, own: str) -> None:
-        self._interface, self._own = interface, own
+    def __init__(self, interface: str, own: str, *, ourselves: bool = True) -> None:
+        self._interface, self._own, self._ourselves = interface, own, ourselves
         self._packets = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM)
         self._plain: socket.socket | None = None
         try:
@@ -110,7 +110,7 @@ class Wire:
         """Send a DISCOVER to everybody, and to a server on this very machine: a frame never comes back up."""
         # The frame carries the card's own address (chaddr does not): switches and hypervisors drop others.
         self._packets.sendto(frame(payload), (self._interface, _ETH_P_IP, 0, 0, _EVERYBODY))
-        if self._plain is not None:
+        if self._plain is not None and self._ourselves:
             try:
                 self._plain.sendto(payload, (self._own, SERVER_PORT))
             except OSError:  # nobody listens here: an ICMP error of the datagram before

@@ -140,6 +140,7 @@ class _Daemon:
                 group.create_task(self._scheduler(services), name="scheduler"),
                 group.create_task(self._pruner(services), name="pruner"),
                 group.create_task(services.sessions.run(), name="multicast"),
+                group.create_task(services.doctor.run(self._settings.doctor.every_seconds), name="doctor"),
             ]
             boot = None
             if plan.interfaces:

@@ -116,6 +116,7 @@ class Plane:
                 inventory={"firmware": "uefi", "secure_boot": True, "serial": f"S{number}"},
                 now=now,
                 same_machine=lambda address, mac: False,
+                settings=self.settings,
             )
 
 

@@ -15,8 +15,6 @@ from tftp.packet import Opcode
 
 __all__ = ["Content", "Cut", "Shelf", "Train"]
 
-_STRETCH = 96 << 10
-"""Octets of data in a stretch, about; also what a transfer holds on to at most."""
 _TRAIN = 65_000
 """Octets one UDP GSO call may carry: an IPv4 packet's 65,535 without its headers."""
 _TRAIN_PACKETS = 64
@@ -73,58 +71,61 @@ class Shelf:
 class Cut:
     """`content` as blocks of `blksize` octets, counted from 1; a last one shorter than that ends the file.
 
-    On the wire block n is n modulo 65536: after 65535 comes 0, as firmware expects.
+    On the wire block n is n modulo 65536: after 65535 comes 0, as firmware expects. Reading raises OSError
+    when the content fails.
     """
 
     def __init__(self, content: Content, blksize: int, shelf: Shelf | None = None) -> None:
         self._content, self._blksize, self._size = content, blksize, len(content)
         self._packet = blksize + 4
-        self._per_train = max(1, min(_TRAIN_PACKETS, _TRAIN // self._packet))
-        # A power of two, like the windows people ask for: no window then lies in two stretches.
-        self._shift = max(1, min(256, _STRETCH // blksize)).bit_length() - 1
-        self._mask = (1 << self._shift) - 1
+        # No longer than a train; a power of two like the windows people ask for, so that none lies in two.
+        self._stretch = 1 << max(1, min(_TRAIN_PACKETS, _TRAIN // self._packet)).bit_length() - 1
         self._identity: Hashable = getattr(content, "identity", None)
         self._shelf = shelf if self._identity is not None else None
-        self._held, self._held_number = memoryview(b""), -1
+        self._held, self._held_from, self._held_to = memoryview(b""), 0, 0
         self.blocks = self._size // blksize + 1
 
-    def trains(self, first: int, count: int) -> list[Train]:
-        """The packets of `count` blocks from `first` on, in order. Raises OSError when the content fails."""
-        offset = first - 1 & self._mask
-        if count > self._per_train or offset + count > self._mask + 1:
-            # More than one call can carry, or the end of one stretch and the beginning of the next.
-            some = min(count, self._per_train, self._mask + 1 - offset)
-            return self.trains(first, some) + (
-                self.trains(first + some, count - some) if count > some else []
-            )
-        number = first - 1 >> self._shift
-        if number != self._held_number:
-            self._hold(number)
-        start = offset * self._packet
-        return [Train(self._packet, self._held[start : start + count * self._packet])]
+    def window(self, first: int, end: int) -> memoryview | None:
+        """The packets of blocks `first` to before `end` as one train; None if they lie in two stretches."""
+        if not self._held_from <= first < self._held_to:
+            self._hold(first)
+        if end > self._held_to:
+            return None
+        start = first - self._held_from
+        return self._held[start * self._packet : (end - self._held_from) * self._packet]
 
-    def _hold(self, number: int) -> None:
+    def trains(self, first: int, end: int) -> list[Train]:
+        """The packets of blocks `first` to before `end`, in order."""
+        trains = []
+        while first < end:
+            stop = min(end, first - (first - 1) % self._stretch + self._stretch)
+            octets = self.window(first, stop)
+            assert octets is not None, "no further than the end of a stretch"
+            trains.append(Train(self._packet, octets))
+            first = stop
+        return trains
+
+    def _hold(self, block: int) -> None:
+        """Have the stretch with this block in hand."""
+        first = block - (block - 1) % self._stretch
+        end = min(first + self._stretch, self.blocks + 1)
         if self._shelf is None:
-            made = self._make(number)
+            made = self._make(first, end)
         else:
-            key = (self._identity, self._blksize, number)
-            made = self._shelf.take(key, lambda: self._make(number))
-        self._held, self._held_number = memoryview(made), number
+            made = self._shelf.take((self._identity, self._blksize, first), lambda: self._make(first, end))
+        self._held, self._held_from, self._held_to = memoryview(made), first, end
 
-    def _make(self, number: int) -> bytes:
-        first = number << self._shift
-        last = min(first + self._mask + 1, self.blocks)
-        start, size = first * self._blksize, self._blksize
-        stop = min(last * size, self._size)
-        data = self._content[start:stop]
+    def _make(self, first: int, end: int) -> bytes:
+        size, start = self._blksize, (first - 1) * self._blksize
+        stop = min((end - 1) * size, self._size)
+        data = memoryview(self._content[start:stop])
         if len(data) != stop - start:
             raise OSError("the file became shorter while it was read")
         parts: list[bytes | memoryview] = []
-        view = memoryview(data)
-        for block in range(first, last):
-            parts.append(_HEADER.pack(Opcode.DATA, block + 1 & 0xFFFF))
-            parts.append(view[(block - first) * size : (block - first + 1) * size])
+        for block in range(first, end):
+            parts.append(_header(Opcode.DATA, block & 0xFFFF))
+            parts.append(data[(block - first) * size : (block - first + 1) * size])
         return b"".join(parts)
 
 
-_HEADER = struct.Struct("!HH")
+_header = struct.Struct("!HH").pack

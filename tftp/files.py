@@ -10,13 +10,19 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from tftp.transfer import Content
 
 __all__ = ["AccessViolation", "Files", "Folder", "OpenFile", "Overlay", "Peer", "normalise"]
+
+
+_LISTINGS, _LISTED = 64, 4096
+"""Folders whose names are remembered, and how many names of each: the rest must be spelt as it is."""
 
 
 class AccessViolation(Exception):
@@ -62,14 +68,19 @@ def normalise(name: str) -> str:
 
 
 class OpenFile:
-    """A regular file read by position. Its length is what it was when opened; a shorter read later is an
-    error.
+    """A regular file read by position. Its content is what it was when opened: if it becomes another while it
+    is read, reading raises OSError, because half of each would be a broken loader.
 
     Not mapped into memory: a mapped file that is truncated kills the process that reads it (SIGBUS).
     """
 
-    def __init__(self, descriptor: int, size: int) -> None:
-        self._descriptor, self._size = descriptor, size
+    def __init__(self, descriptor: int, status: os.stat_result) -> None:
+        self._descriptor, self._size, self._written = descriptor, status.st_size, status.st_mtime_ns
+        self.identity = (
+            *(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns),
+            status.st_ctime_ns,  # times of writing can be set back, this one cannot
+        )
+        """See `tftp.cut.Content`."""
 
     def __len__(self) -> int:
         return self._size
@@ -78,7 +89,11 @@ class OpenFile:
         start, stop, step = key.indices(self._size)
         if step != 1 or self._descriptor < 0:
             raise OSError("only whole ranges of an open file can be read")
-        return os.pread(self._descriptor, stop - start, start) if stop > start else b""
+        data = os.pread(self._descriptor, stop - start, start) if stop > start else b""
+        status = os.fstat(self._descriptor)
+        if (status.st_size, status.st_mtime_ns) != (self._size, self._written):
+            raise OSError("the file was changed while it was read")
+        return data
 
     def close(self) -> None:
         """Give the descriptor back; may be called twice."""
@@ -91,33 +106,91 @@ class OpenFile:
 
 
 class Folder:
-    """Regular files below `root`. Symbolic links are followed as long as they stay inside."""
+    """Regular files below `root`. Symbolic links are followed as long as they stay inside.
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    `any_case`: a name that does not exist may be spelt in other cases, as Windows' loaders do (`\\Boot\\BCD`,
+    `\\boot\\bcd`); among several such files the first in order of bytes is taken.
+    """
+
+    def __init__(self, root: Path, *, any_case: bool = True) -> None:
+        self._root, self._any_case = root, any_case
+        self._listings: dict[str, tuple[int, dict[str, str]]] = {}
 
     def open(self, name: str, peer: Peer, local: str = "") -> OpenFile | None:
         """See `Files.open`. Raises `AccessViolation` for an escape, a directory, a device or a forbidden
-        file."""
+        file, OSError if this process has no descriptor left.
+        """
+        name = normalise(name)
         root = os.path.realpath(self._root)
-        path = os.path.realpath(os.path.join(root, normalise(name)))
-        if not path.startswith(root.rstrip("/") + "/"):
-            raise AccessViolation("The file lies outside the folder")
+        found = self._open(root, name)
+        if found is None and self._any_case:
+            other = self._other_case(root, name)
+            if other is not None:
+                found = self._open(root, other)
+        return found
+
+    def _open(self, root: str, name: str) -> OpenFile | None:
         try:
-            # Non-blocking, because opening a FIFO would wait for its writer; what is not regular is refused
-            # below.
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            # First a handle that neither reads nor waits: what it is and where it lies is looked up on the
+            # thing itself, so that nobody can swap a link between our look and our reading.
+            handle = os.open(os.path.join(root, name), os.O_PATH | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             if error.errno == errno.ENAMETOOLONG:
                 return None
-            raise AccessViolation(f"The file cannot be opened: {error.strerror}") from error
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            os.close(descriptor)
-            raise AccessViolation("The name is not a regular file's")
-        return OpenFile(descriptor, status.st_size)
+            raise _refusal(error) from error
+        try:
+            itself = f"/proc/self/fd/{handle}"
+            if not os.readlink(itself).startswith(root.rstrip("/") + "/"):
+                raise AccessViolation("The file lies outside the folder")
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
+                raise AccessViolation("The name is not a regular file's")
+            return OpenFile(os.open(itself, os.O_RDONLY | os.O_CLOEXEC), status)
+        except OSError as error:
+            raise _refusal(error) from error
+        finally:
+            os.close(handle)
+
+    def _other_case(self, root: str, name: str) -> str | None:
+        """The name as the disk spells it, each part as asked for if there is such a one; None: no such
+        file."""
+        folder, parts = root, list[str]()
+        for asked in name.split("/"):
+            part: str | None = asked
+            if not os.path.lexists(os.path.join(folder, asked)):
+                part = self._listing(folder).get(asked.lower())
+            if part is None:
+                return None
+            parts.append(part)
+            folder = os.path.join(folder, part)
+        return "/".join(parts)
+
+    def _listing(self, folder: str) -> dict[str, str]:
+        """Lower case to real name of what lies in a folder; from memory while the folder is unchanged."""
+        try:
+            changed = os.stat(folder).st_mtime_ns
+            kept = self._listings.get(folder)
+            if kept is not None and kept[0] == changed:
+                return kept[1]
+            with os.scandir(folder) as entries:
+                names = [entry.name for entry in islice(entries, _LISTED)]
+        except OSError:
+            return {}
+        listing = {name.lower(): name for name in sorted(names, reverse=True)}
+        # What changed just now may change again within the same tick of the file system's clock.
+        if time.time_ns() - changed > 2_000_000_000:
+            if len(self._listings) >= _LISTINGS:
+                self._listings.clear()
+            self._listings[folder] = changed, listing
+        return listing
+
+
+def _refusal(error: OSError) -> Exception:
+    if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+        return error  # our trouble of this moment, not a property of the name
+    return AccessViolation(f"The file cannot be opened: {error.strerror}")
 
 
 class Overlay:

@@ -180,10 +180,10 @@ def _parse_request(opcode: int, body: bytes) -> ReadRequest | WriteRequest:
 def _parse_options(fields: list[bytes]) -> tuple[tuple[str, str], ...]:
     options: dict[str, tuple[str, str]] = {}
     for raw_name, raw_value in zip(fields[::2], fields[1::2], strict=False):
-        name = raw_name.decode("ascii", "replace")
+        name = raw_name.decode("utf-8", "replace")
         if not name or len(options) >= _MAX_OPTIONS:  # zero padding after the last option, or nonsense
             break
-        options.setdefault(name.lower(), (name, raw_value.decode("ascii", "replace")))
+        options.setdefault(name.lower(), (name, raw_value.decode("utf-8", "replace")))
     return tuple(options.values())
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import resource
 import socket
 import time
 from collections import Counter
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeAlias
 
-from tftp.carrier import Carrier, path_mtu, transfer_socket
+from tftp.carrier import Carrier, free_port
 from tftp.cut import Content, Shelf
 from tftp.files import AccessViolation, Files, Peer
 from tftp.options import Limits
@@ -37,8 +38,8 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-# Not in the socket module of Python 3.11; the number in Linux's <linux/in.h>.
-_IP_PKTINFO = 8
+# Not in the socket module of Python 3.11; numbers of Linux's <linux/in.h> and <asm/socket.h>.
+_IP_PKTINFO, _SO_RCVBUFFORCE = 8, 33
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +134,7 @@ class Server:
 
     async def start(self) -> None:
         """Bind and begin to serve. Raises OSError, its `filename` being the address that could not be had."""
+        _allow_descriptors(_DESCRIPTORS * self._limits.transfers)
         for address in self._addresses:
             try:
                 self._sockets.append(_request_socket(address, self.port))
@@ -229,22 +231,24 @@ class Server:
     def _begin(self, request: ReadRequest, content: Content, peer: Peer, local: str) -> None:
         assert self._poller is not None, "requests come only while we listen"
         limits = self._limits_for(peer) or self._limits.transfer
-        mtu = path_mtu(local, peer)
-        if mtu is not None and mtu < limits.mtu:
-            limits = replace(limits, mtu=mtu)
-        core = ReadTransfer(request, content, time.monotonic(), limits, shelf=self._shelf)
+
+        def core(mtu: int) -> ReadTransfer:
+            known = limits if mtu >= limits.mtu else replace(limits, mtu=mtu)
+            return ReadTransfer(request, content, time.monotonic(), known, shelf=self._shelf)
+
         carrier = Carrier(
-            core,
-            transfer_socket(local),
             peer,
+            local,
             self._poller,
-            ended=lambda: self._ended(request, content, peer, local, core),
+            core,
+            ended=lambda core: self._ended(request, content, peer, local, core),
             stranger=lambda: self.counters.update(("strangers",)),
         )
         self._running[peer, local] = carrier
         self._per_address[peer.address] += 1
         self.counters["transfers"] += 1
-        self.on_event(TransferStarted(peer, request.name, core.size, core.blksize, core.windowsize))
+        begun = carrier.core
+        self.on_event(TransferStarted(peer, request.name, begun.size, begun.blksize, begun.windowsize))
         carrier.pump()
 
     def _ended(
@@ -267,7 +271,7 @@ class Server:
 
     def _refuse(self, name: str, peer: Peer, local: str, code: ErrorCode, reason: str) -> None:
         self.counters["refused"] += 1
-        with transfer_socket(local) as sock, contextlib.suppress(OSError):
+        with free_port(local) as sock, contextlib.suppress(OSError):
             sock.sendto(Error(code, reason).to_bytes(), peer)
         self.on_event(RequestRefused(peer, name, code, reason))
 
@@ -275,12 +279,28 @@ class Server:
 _RESULTS = {TransferCompleted: "completed", TransferAborted: "aborted", TransferFailed: "failed"}
 
 
+_DESCRIPTORS = 4
+"""Of a transfer: two sockets, its file, and one to spare for the rest of the process."""
+
+
+def _allow_descriptors(wanted: int) -> None:
+    """Let this process have so many descriptors, as far as it may: systemd's default is 1024 for a start."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    more = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < more:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (more, hard))
+
+
 def _request_socket(address: str, port: int) -> socket.socket:
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
         sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
-        # A room switched on at once is a few hundred requests in one burst.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        # A room switched on at once is a few hundred requests in one burst. By force, where we may: the usual
+        # bound of 208 KiB holds some 250.
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 1 << 20)
+        except PermissionError:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         sock.bind((address, port))
     except OSError:
         sock.close()

@@ -79,7 +79,8 @@ class TransferFailed:
     acknowledged: int
 
 
-_ACK = struct.Struct("!HH")
+_ACK_0 = Opcode.ACK << 16
+_ack = struct.Struct("!I").pack
 
 TransferEvent: TypeAlias = TransferCompleted | TransferAborted | TransferFailed
 
@@ -112,7 +113,7 @@ class ReadTransfer:
         self._request, self._started = request, now
         self._events: list[TransferEvent] = []
         self._farewell = b""
-        self._awaited: bytes | None = None  # the datagram that acknowledges all that is on its way
+        self._awaited: bytes | None = None  # the ACK of all that is on its way, if that was sent once
         self._deadline: float | None = None
         self._tries = 0
         self.finished = False
@@ -122,8 +123,10 @@ class ReadTransfer:
         self._excused = 0  # repeated ACKs that our own repeats explain
         self._resent = 0
         self._window_sent = now
+        self._first_wait = 0.0
         self._round_trip = float("inf")  # the shortest one seen, in seconds
-        self.blksize, self.windowsize, self._blocks = DEFAULT_BLKSIZE, 1, 0
+        self.blksize, self.windowsize = DEFAULT_BLKSIZE, 1
+        self._stop = 1  # the block after the last
         self._opening: bytes | None = None  # the OACK, while it waits for ACK 0
         self._opening_due = False
         self._had_options = False
@@ -151,7 +154,7 @@ class ReadTransfer:
         if "timeout" in granted:
             self._fixed_timeout = float(granted["timeout"][1])
         self._cut = Cut(self._content, self.blksize, shelf)
-        self._blocks = self._cut.blocks
+        self._stop = self._cut.blocks + 1
         if granted:
             self._opening = OptionAck(tuple((s, str(v)) for s, v in granted.values())).to_bytes()
             self._opening_due = self._had_options = True
@@ -160,6 +163,11 @@ class ReadTransfer:
     def size(self) -> int:
         """Octets of the file as they travel (in netascii, after conversion)."""
         return len(self._content)
+
+    @property
+    def segment(self) -> int:
+        """Octets of a whole DATA packet."""
+        return self.blksize + 4
 
     @property
     def acknowledged(self) -> int:
@@ -183,6 +191,36 @@ class ReadTransfer:
         unanswered = self._base == 1 and (self._opening is not None or not self._had_options)
         return unanswered or now - self._started < 2.0
 
+    def answer(self, datagram: bytes, now: float) -> memoryview | None:
+        """The short way, which nearly every datagram takes: if it acknowledges all that is on its way and was
+        sent once, return the next window, one train of segments of `segment` octets. None: nothing has
+        happened yet, `receive` it.
+        """
+        if datagram != self._awaited:
+            return None
+        first = self._next
+        end = first + self.windowsize
+        if end > self._stop:
+            end = self._stop
+        if first == end:
+            return None
+        try:
+            octets = self._cut.window(first, end)
+        except OSError:
+            return None
+        if octets is None:
+            return None
+        waited = now - self._window_sent
+        if waited < self._round_trip:
+            self._round_trip = waited
+        self._base = first
+        self._next = end
+        self._sent_up_to = end - 1
+        self._window_sent = now
+        self._awaited = _ack(_ACK_0 | end - 1 & 0xFFFF)
+        self._deadline = now + self._first_wait
+        return octets
+
     def receive(self, datagram: bytes, now: float) -> bool:
         """Take a datagram from the peer's address and port. Garbage is ignored: the timer mends what it
         spoilt.
@@ -190,7 +228,7 @@ class ReadTransfer:
         True: what follows is clear, send it at once. False: read first what else has arrived, because a later
         ACK may make a resending needless.
         """
-        if datagram == self._awaited:  # nearly every one: nothing is lost, nothing to decide
+        if datagram == self._awaited:
             self._advance(self._next, now)
             return True
         if self.finished:
@@ -226,11 +264,11 @@ class ReadTransfer:
             self._window_sent = now
             self._arm(now)
             return [Train(len(self._opening), self._opening)]
-        first, end = self._next, min(self._base + self.windowsize, self._blocks + 1)
+        first, end = self._next, min(self._base + self.windowsize, self._stop)
         if first >= end:
             return []
         try:
-            window = self._cut.trains(first, end - first)
+            window = self._cut.trains(first, end)
         except OSError as error:
             self._unreadable(error)
             return self.datagrams_to_send(now)
@@ -239,8 +277,8 @@ class ReadTransfer:
         self._sent_up_to = end - 1
         self._window_sent = now
         self._next = end
-        self._awaited = _ACK.pack(Opcode.ACK, end - 1 & 0xFFFF)
         self._arm(now)
+        self._awaited = _ack(_ACK_0 | end - 1 & 0xFFFF) if self._tries == 1 else None
         return window
 
     def next_timer(self) -> float | None:
@@ -252,7 +290,7 @@ class ReadTransfer:
         if self.finished or self._deadline is None or now < self._deadline:
             return
         if self._tries >= self._limits.tries:
-            what = "the options" if self._opening is not None else f"block {self._base} of {self._blocks}"
+            what = "the options" if self._opening is not None else f"block {self._base} of {self._stop - 1}"
             reason = f"The peer did not acknowledge {what} in {self._tries} tries."
             # Say so, in case only the return path is broken (RFC 1350 section 7 lets a lone ERROR be lost).
             self._farewell = Error(ErrorCode.NOT_DEFINED, "No acknowledgement; giving up").to_bytes()
@@ -263,6 +301,14 @@ class ReadTransfer:
             self._deadline = None
         else:
             self._resend()
+
+    def lost(self) -> None:
+        """What is on its way is known not to arrive: let it be sent again, within `Limits.tries`."""
+        if not self.finished and 0 < self._tries < self._limits.tries:
+            if self._opening is not None:
+                self._opening_due = True
+            else:
+                self._resend()
 
     def abandon(self, reason: str) -> None:
         """End the transfer without a word to the peer: its port is closed, or it has begun anew."""
@@ -312,7 +358,7 @@ class ReadTransfer:
             self._next = base
         self._awaited = None
         self._tries = 0
-        if base > self._blocks:
+        if base == self._stop:
             self._end(TransferCompleted(self.size, now - self._started, self._resent))
 
     def _measure(self, now: float) -> None:
@@ -332,9 +378,12 @@ class ReadTransfer:
             wait = self._fixed_timeout
         else:
             wait = min(self._limits.timeout * 2**self._tries, self._limits.timeout_max)
-        self._tries += 1
         # A room that lost the same burst must not come back as the same burst.
-        self._deadline = now + wait * (1 + 0.1 * self._jitter())
+        wait *= 1 + 0.1 * self._jitter()
+        if self._tries == 0:
+            self._first_wait = wait
+        self._tries += 1
+        self._deadline = now + wait
 
     def _unreadable(self, error: OSError) -> None:
         self.end_with_error(ErrorCode.NOT_DEFINED, f"The file cannot be read: {error.strerror or error}")

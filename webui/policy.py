@@ -8,9 +8,9 @@ from sqlmodel import Session
 
 from pxeboot.adapters.container import Services
 from pxeboot.services import boot_entries, boot_rules, lookup
+from pxeboot.services.dhcp_settings import option_text
 from pxeboot.services.present import entry_views
 from pxeboot.services.views import GroupView, HostView
-from webui.words import option_value
 
 
 def policy_values(
@@ -29,7 +29,7 @@ def policy_values(
 
 
 def _kept(thing: HostView | GroupView) -> dict[str, str]:
-    lines = [f"{name} = {option_value(value)}" for name, value in thing.dhcp_options.items()]
+    lines = [f"{name} = {option_text(value)}" for name, value in thing.dhcp_options.items()]
     form = {key: str(thing.boot.get(key, "")) for key in boot_rules.KEYS}
     form["dhcp_options"] = "\n".join(lines)
     if isinstance(thing, HostView):

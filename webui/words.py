@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from jinja2 import pass_context
 from jinja2.runtime import Context
+
+from pxeboot.services.dhcp_settings import option_text
 
 
 def N_(text: str) -> str:
@@ -24,6 +25,14 @@ PLANES = {
     "api": N_("change"),
     "ui": N_("sign-in"),
     "schedule": N_("schedule"),
+    "server": N_("this server"),
+}
+LEASES = {
+    "offered": N_("offered"),
+    "bound": N_("in use"),
+    "expired": N_("run out"),
+    "released": N_("given back"),
+    "declined": N_("a stranger has it"),
 }
 RULES = {
     "default": N_("An idle machine boots"),
@@ -82,6 +91,12 @@ def translated(context: Context, table: Mapping[str, str], value: str) -> str:
 
 
 @pass_context
+def lease_text(context: Context, value: str) -> str:
+    """A lease's state as people read it."""
+    return translated(context, LEASES, value)
+
+
+@pass_context
 def plane_text(context: Context, value: str) -> str:
     """Which part of the service speaks."""
     return translated(context, PLANES, value)
@@ -123,19 +138,13 @@ def param_text(context: Context, value: str) -> str:
     return translated(context, PARAMS, value)
 
 
-def option_value(value: Any) -> str:
-    """A DHCP option's value on one line, as forms take it."""
-    if isinstance(value, list):
-        return ", ".join(str(item) for item in value)
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 FILTERS = {
     "plane_text": plane_text,
+    "lease_text": lease_text,
     "rule_name": rule_name,
     "rule_text": rule_text,
     "origin_text": origin_text,
     "kind_text": kind_text,
     "param_text": param_text,
-    "option_value": option_value,
+    "option_text": option_text,
 }

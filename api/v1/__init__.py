@@ -2,8 +2,33 @@
 
 from fastapi import APIRouter
 
-from api.v1 import boot_entries, doctor, events, groups, hosts, images, operations, schedules, tokens
+from api.v1 import (
+    boot_entries,
+    doctor,
+    events,
+    groups,
+    hosts,
+    images,
+    leases,
+    operations,
+    schedules,
+    settings,
+    tokens,
+)
 
 router = APIRouter(prefix="/api/v1")
-for part in (hosts, groups, boot_entries, images, operations, schedules, tokens, events, doctor):
+PARTS = (
+    hosts,
+    groups,
+    boot_entries,
+    images,
+    operations,
+    schedules,
+    leases,
+    tokens,
+    events,
+    doctor,
+    settings,
+)
+for part in PARTS:
     router.include_router(part.router)

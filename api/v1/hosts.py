@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Request, Response
 from sqlmodel import Session
 
 from api.v1.deps import Admin, Cursor, Limit, ServicesDep, Technician, Viewer
@@ -20,12 +21,34 @@ from api.v1.schemas import (
 )
 from pxeboot.adapters.container import Services
 from pxeboot.errors import AppError, problem_code
-from pxeboot.services import boot_rules, explain, hosts, journal, lookup
+from pxeboot.services import boot_rules, explain, host_csv, host_import, hosts, journal, lookup
+from pxeboot.services.host_import import ImportReport
 from pxeboot.services.views import EventView, HostView, Page
 
 router = APIRouter(tags=["hosts"])
 # What a machine boots and which address it has are the site's business, not one technician's.
 POLICY = frozenset({"boot", "dhcp_options", "reserved_address"})
+CSV_BODY = {"requestBody": {"content": {"text/csv": {"schema": {"type": "string"}}}, "required": True}}
+
+
+class CsvResponse(Response):
+    """CSV text."""
+
+    media_type = "text/csv"
+
+
+class _Undone(Exception):
+    """Leaves a transaction without its changes."""
+
+
+async def csv_body(request: Request) -> bytes:
+    """The body, as far as a list may be long."""
+    data = b""
+    async for piece in request.stream():
+        data += piece
+        if len(data) > host_csv.LONGEST:
+            break
+    return data
 
 
 @router.get("/hosts", operation_id="listHosts")
@@ -64,6 +87,28 @@ def approve_hosts(these: ServicesDep, who: Technician, body: HostsNamed) -> Host
         except AppError as error:
             results.append(HostResult(host=name, ok=False, code=problem_code(error), reason=error.sentence))
     return HostResults(results=results)
+
+
+@router.get("/hosts:export", operation_id="exportHosts", response_class=CsvResponse)
+def export_hosts(these: ServicesDep, who: Viewer, group: str | None = None) -> Response:
+    """All hosts, or a group's, as CSV."""
+    with these.read() as session:
+        text = host_csv.render(host_import.export_hosts(session, group))
+    return CsvResponse(text, headers={"Content-Disposition": 'attachment; filename="hosts.csv"'})
+
+
+@router.post("/hosts:import", operation_id="importHosts", openapi_extra=CSV_BODY)
+def import_hosts(
+    these: ServicesDep, who: Admin, data: Annotated[bytes, Depends(csv_body)], dry_run: bool = False
+) -> ImportReport:
+    """Add and change hosts from CSV: every line or none; `dry_run` says what would be done."""
+    rows = host_csv.parse(host_csv.decode(data))
+    # A dry run is the same run, undone.
+    with contextlib.suppress(_Undone), these.write() as session:
+        report = host_import.import_hosts(session, rows, actor=who.name)
+        if dry_run:
+            raise _Undone
+    return report
 
 
 @router.get("/hosts/{host}", operation_id="getHost")

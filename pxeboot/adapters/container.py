@@ -51,7 +51,7 @@ class Services:
         def note(kind: str, sentence: str, data: dict[str, Any]) -> None:
             self.journal.record("doctor", kind, sentence, data=data)
 
-        self.doctor = Watch(self.settings, note)
+        self.doctor = Watch(lambda: self.settings, note)
 
     def base_url_at(self, local: str) -> str:
         """Our URL as a machine reaches it that talks to `local`, an address of ours ("" = the usual one)."""

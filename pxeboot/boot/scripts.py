@@ -221,7 +221,8 @@ def _render(template: str, decision: BootDecision | None, context: ScriptContext
         return f"(http,{host})/{path}"
 
     platform = GRUB_PLATFORMS.get(context.firmware, "x86_64-efi")
-    place = f"/boot/grub/{platform}/{context.mac.replace(':', '-')}"
+    mac = context.mac.replace(":", "-")
+    own = f"(http,{server})/boot/grub/" + (mac if platform == "x86_64-efi" else f"{platform}/{mac}")
     values = {
         "decision": decision,
         "context": context,
@@ -231,7 +232,8 @@ def _render(template: str, decision: BootDecision | None, context: ScriptContext
         "loaders": functools.partial(loaders, context.firmware),
         "grub_folders": GRUB_FOLDERS,
         "grub_loader": "grub.0" if context.firmware == "bios" else "grubx64.efi",
-        "config": f"(http,{server}){place}",
+        "config": own,
+        "handed": f"(http,{server})/boot/grub/{platform}/{mac}",
         "waits": WAITS,
         "wait_seconds": WAIT_SECONDS,
         "message_seconds": MESSAGE_SECONDS,

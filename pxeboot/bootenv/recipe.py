@@ -139,13 +139,9 @@ GRUB_PC_MODULES: tuple[str, ...] = (
     "reboot",
     "halt",
 )
-# Its first words: iPXE says in "root path" (option 17) which configuration to read; else the usual one.
-GRUB_PC_START = """\
-set config="$net_pxe_rootpath"
-if [ -z "$config" ]; then set config="(tftp,$net_default_server)/grub/grub.cfg"; fi
-export config
-normal "$config"
-"""
+# Its first words: iPXE says in "root path" (option 17) which configuration to read; else
+# GRUB reads the one below its prefix. No `if` here: that is known from `normal` on.
+GRUB_PC_START = "normal $net_pxe_rootpath\n"
 
 # Names below usr/bin or usr/sbin. What is not here and busybox has, becomes a link to busybox.
 PROGRAMS: tuple[str, ...] = tuple(

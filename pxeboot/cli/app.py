@@ -11,6 +11,7 @@ import typer
 from pxeboot import __version__
 from pxeboot.cli import (
     bootenv,
+    dhcp,
     doctor,
     groups,
     hosts,
@@ -62,11 +63,13 @@ app.add_typer(images.app, name="image", help="Images and their versions.")
 app.add_typer(operations.app, name="operation", help="What was asked of many hosts, and its outcome.")
 app.add_typer(schedules.app, name="schedule", help="When operations start.")
 app.add_typer(tokens.app, name="token", help="API tokens.")
+app.add_typer(dhcp.app, name="dhcp", help="Leases, and words for another DHCP server.")
 app.add_typer(bootenv.app, name="bootenv", help="The boot environment.")
 app.add_typer(lab.app, name="lab", help="The virtual room.")
 TOP_LEVEL: tuple[Callable[..., None], ...] = (
     server.serve,
     server.check,
+    server.reload,
     server.settings,
     server.password,
     doctor.doctor,

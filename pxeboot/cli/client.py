@@ -26,7 +26,7 @@ class ServerSaid(AppError):
         for item in problem.get("errors", []):
             where, said = item.get("field") or item.get("host", ""), str(item.get("msg", ""))
             if said and said not in sentence:  # the first mistake is the sentence itself
-                sentence += f" {where}: {said.rstrip('.')}."
+                sentence += f"\n  {where}: {said}"
         super().__init__(str(sentence), **problem)
         self.problem_code = str(problem.get("code", "error"))
         self.exit_code = {404: 4, 409: 5, 422: 2}.get(status, 1)  # type: ignore[misc]

@@ -16,8 +16,8 @@ from pxeboot.cli.context import options
 from pxeboot.cli.output import console, print_json
 from pxeboot.doctor import checks
 from pxeboot.doctor.finding import N_, Finding, worst
-from pxeboot.doctor.site import site_of
-from pxeboot.errors import Invalid
+from pxeboot.doctor.interface import site_here
+from pxeboot.errors import ConfigError, Invalid
 
 MARKS = {
     "ok": ("ok", "green", N_("ok")),
@@ -45,11 +45,14 @@ def doctor(
     unknown = [name for name in only or () if name not in checks.CHECKS]
     if unknown:
         raise Invalid(f"There is no check {unknown[0]!r}; the checks are: {', '.join(checks.CHECKS)}.")
-    settings = settings_module.load(config or options.config)
+    try:
+        settings = settings_module.load(config or options.config)
+    except OSError as error:  # the way to the file is barred
+        raise ConfigError(f"The settings file cannot be read: {error}. Run this as root.") from error
     gettext = i18n.translations(settings.server.language).gettext
     as_json = json_output or options.json_output
     with _Progress(len(only or checks.CHECKS), gettext, show=not as_json and sys.stderr.isatty()) as progress:
-        found = checks.run(site_of(settings), only or (), checks.Options(thorough, seconds), progress.took)
+        found = checks.run(site_here(settings), only or (), checks.Options(thorough, seconds), progress.took)
     if as_json:
         print_json([finding.to_dict() for finding in found])
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -82,6 +83,44 @@ def delete(names: Names) -> None:
     for name in names:
         api.call("DELETE", f"/hosts/{name}")
         console.print(f"{name}: deleted")
+
+
+@app.command("export")
+def export_(
+    group: Annotated[str, typer.Option(help="Only hosts of this group.")] = "",
+    file: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
+) -> None:
+    """Print the hosts as CSV, as `import` reads them."""
+    params = {"group": group} if group else {}
+    text = options.api().call("GET", "/hosts:export", params=params).text
+    if file is None:
+        console.out(text.replace("\r\n", "\n").rstrip("\n"), highlight=False)
+    else:
+        file.write_bytes(text.encode())
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="CSV with the columns name, macs, group, address …")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+) -> None:
+    """Add and change hosts from a list: every line of it, or none."""
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise AppError(f"{file} cannot be read: {error.strerror}.") from error
+    report = options.api().call(
+        "POST",
+        "/hosts:import",
+        params={"dry_run": str(dry_run).lower()},
+        content=data,
+        headers={"Content-Type": "text/csv"},
+    ).json()  # fmt: skip
+    rows = [(h["line"], h["host"], h["result"], h["was"]) for h in report["hosts"]]
+    show(report, options.json_output, ("line", "host", "result", "was"), rows)
+    if not options.json_output:
+        would = "Would be" if dry_run else "Done:"
+        console.print(f"{would} {report['new']} new, {report['changed']} changed, {report['same']} the same.")
 
 
 @app.command()

@@ -10,13 +10,13 @@ import json
 import sys
 
 from pxeboot.doctor import checks
-from pxeboot.doctor.site import site_of
+from pxeboot.doctor.interface import site_here
 from pxeboot.settings import Settings
 
 
 def main() -> int:
     """0: they were run, whatever they found."""
-    site = site_of(Settings.model_validate(json.load(sys.stdin)))
+    site = site_here(Settings.model_validate(json.load(sys.stdin)))
     json.dump([finding.to_dict() for finding in checks.run(site, sys.argv[1:])], sys.stdout)
     return 0
 

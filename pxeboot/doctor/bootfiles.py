@@ -73,9 +73,13 @@ def judge_files(folder: Path, stored: Mapping[str, Stored], listed: bool) -> lis
         )
         for one in altered
     ]
-    absent = [name for group in WISHED_FILES.values() for name in group if stored[name].size is None]
+    lacking_kinds = {
+        kind: group
+        for kind, group in WISHED_FILES.items()
+        if all(stored[name].size is None for name in group)
+    }
+    absent = [group[0] for group in lacking_kinds.values()]
     if absent:
-        firmwares = [kind for kind, group in WISHED_FILES.items() if set(group) & set(absent)]
         found.append(
             Finding(
                 FILES,
@@ -83,7 +87,7 @@ def judge_files(folder: Path, stored: Mapping[str, Stored], listed: bool) -> lis
                 ", ".join(absent),
                 N_("%(firmware)s machines get no boot file: %(files)s is not in %(folder)s."),
                 N_("Put a loader of that name there if you have such machines."),
-                {**facts, "files": absent, "firmware": firmwares},
+                {**facts, "files": absent, "firmware": list(lacking_kinds)},
             )
         )
     if not any(one.level in ("error", "warning") for one in found):

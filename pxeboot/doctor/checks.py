@@ -98,7 +98,9 @@ def _interface(machine: Machine, wire: Wire) -> list[Finding]:
     try:
         link = interface.read_link(wire)
     except OSError as error:  # no raw socket: all but the duplicate address can be seen
-        found.append(not_looked(interface.CHECK, wire.interface, error.strerror or error))
+        found.append(
+            not_looked(interface.CHECK, wire.interface, f"whether our address is ours alone ({error})")
+        )
         link = interface.read_link(wire, probe=False)
     return interface.judge(wire, link, machine.site) + found
 
@@ -164,11 +166,6 @@ def _multicast(machine: Machine, wire: Wire) -> list[Finding]:
     return multicast.judge(wire, heard)
 
 
-def _pool(machine: Machine) -> list[Finding]:
-    networks = [machine.network(wire) for wire in machine.site.wires if wire.mode == "full"]
-    return host.check_pool(machine.site, [network for network in networks if network])
-
-
 def _each_wire(check: Callable[[Machine, Wire], list[Finding]]) -> Callable[[Machine], list[Finding]]:
     """A check of an interface, on all of them at once."""
 
@@ -207,7 +204,7 @@ CHECKS: Final[Mapping[str, Callable[[Machine], list[Finding]]]] = {
     bootfiles.SIGNATURES: lambda machine: bootfiles.check_signatures(
         machine.site.boot_dir, datetime.now(UTC)
     ),
-    host.POOL: _pool,
+    host.POOL: lambda machine: host.check_pool(machine.site),
     host.DISK: lambda machine: host.check_disk(machine.site),
     host.CLOCK: lambda machine: host.check_clock(),
     host.LIMITS: lambda machine: host.check_limits(machine.daemon.pid if machine.daemon else 0),

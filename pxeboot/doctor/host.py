@@ -8,15 +8,15 @@ import re
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, Final
 
 from pxeboot.doctor.finding import N_, Finding, not_looked
-from pxeboot.doctor.site import Pool, Site, default_pool
+from pxeboot.doctor.site import Pool, Site
 
 DISK, CLOCK, LIMITS, POOL = "disk", "clock", "limits", "pool"
 
@@ -236,8 +236,8 @@ def judge_pool(pool: Pool, used: Mapping[str, int]) -> Finding:
     return Finding(POOL, level, name, sentence, remedy, facts)
 
 
-def check_pool(site: Site, networks: Iterable[IPv4Network]) -> list[Finding]:
-    """Read the lease file beside the daemon that writes it. `networks`: those of our interfaces."""
+def check_pool(site: Site) -> list[Finding]:
+    """Read the lease file beside the daemon that writes it."""
     if site.mode != "full":
         facts: dict[str, Any] = {"mode": site.mode}
         sentence = N_("We give no addresses (dhcp.mode = %(mode)s): there is no pool.")
@@ -251,7 +251,7 @@ def check_pool(site: Site, networks: Iterable[IPv4Network]) -> list[Finding]:
     except (OSError, sqlite3.Error) as error:
         return [not_looked(POOL, str(path), error)]
     found = []
-    for pool in site.pools or tuple(default_pool(network) for network in networks):
+    for pool in site.pools:
         used: dict[str, int] = {}
         for address, state in leases:
             if IPv4Address(address) in pool.network:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from pxeboot.doctor.finding import N_, Finding
-from pxeboot.doctor.site import Site, Wire
+from pxeboot.doctor.site import Site, Wire, site_of
+from pxeboot.settings import Settings
 
 CHECK: Final = "interface"
 
@@ -133,7 +134,7 @@ def _addresses(wire: Wire, link: Link, site: Site, say: Any) -> list[Finding]:
             )
         )
     used = wire.address if wire.address in own else own[0]
-    serving = [pool.network for pool in site.pools]
+    serving = site.subnets
     if wire.mode != "off" and serving and not any(IPv4Address(used) in network for network in serving):
         found.append(
             say(
@@ -282,6 +283,14 @@ def read_addresses() -> list[tuple[str, Address]]:
             name = names.get(int(item["index"]), "?")
             found.append((name, Address(interface=IPv4Interface(text), dynamic=dynamic)))
     return found
+
+
+def site_here(settings: Settings) -> Site:
+    """The settings as they are meant on this machine. Never raises."""
+    try:
+        return site_of(settings, [(name, one.interface) for name, one in read_addresses()])
+    except OSError:
+        return site_of(settings)
 
 
 def duplicates(interface: str, mac: str, addresses: Sequence[str]) -> dict[str, str]:

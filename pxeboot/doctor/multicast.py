@@ -12,7 +12,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, Final
 
-from pxeboot.doctor.finding import N_, Finding
+from pxeboot.doctor.finding import N_, Finding, not_looked
 from pxeboot.doctor.site import Site, Wire
 
 CHECK: Final = "multicast"
@@ -34,6 +34,7 @@ class Heard:
     echo: bool
     problem: str = ""
     querier: str | None = None
+    deaf: str = ""  # why nobody could listen
     bridge: str = ""
     snooping: bool = False
     bridge_querier: bool = False
@@ -112,6 +113,8 @@ def judge(wire: Wire, heard: Heard) -> list[Finding]:
                 ),
             )
         )
+    if heard.deaf:
+        found.append(not_looked(CHECK, wire.interface, f"who asks for IGMP memberships ({heard.deaf})"))
     return found
 
 
@@ -124,17 +127,18 @@ def listen(wire: Wire, site: Site, bridge: str, *, address: str, query_seconds: 
         echo = _echo(wire.interface, address, group)
     except OSError as error:
         problem = error.strerror or str(error)
-    querier = None
+    querier, deaf = None, ""
     if query_seconds > 0:
         try:
             querier = hear_query(wire.interface, query_seconds)
-        except OSError:  # not root
-            querier = None
+        except OSError as error:
+            deaf = error.strerror or str(error)
     return Heard(
         group=group,
         echo=echo,
         problem=problem,
         querier=querier,
+        deaf=deaf,
         bridge=bridge,
         snooping=bool(bridge) and _text(about / "multicast_snooping") == "1",
         bridge_querier=_text(about / "multicast_querier") == "1",

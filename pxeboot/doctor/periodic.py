@@ -40,8 +40,8 @@ class Watch:
         running: a look is being made.
     """
 
-    def __init__(self, settings: Settings, note: Note, *, python: str = sys.executable) -> None:
-        """`note` gets `doctor.found` and `doctor.gone`; it must not wait."""
+    def __init__(self, settings: Callable[[], Settings], note: Note, *, python: str = sys.executable) -> None:
+        """`settings` are asked for at each look; `note` (found, gone) must not wait."""
         self._settings, self._note, self._python = settings, note, python
         self._lock: asyncio.Lock | None = None
         self._known: dict[tuple[str, str, str, str], Finding] = {}
@@ -56,7 +56,7 @@ class Watch:
 
     async def run(self, every_seconds: float) -> None:
         """Look for foreign servers for ever; 0 seconds: never. What fails is a finding, and tried again."""
-        if every_seconds <= 0 or not site_of(self._settings).wires:
+        if every_seconds <= 0 or not site_of(self._settings()).wires:
             return
         await asyncio.sleep(min(FIRST_LOOK_SECONDS, every_seconds))
         while True:
@@ -66,7 +66,7 @@ class Watch:
     async def look_for_servers(self) -> list[Finding]:
         """Ask on every interface who answers DHCP; some five seconds."""
         async with self._alone():
-            wires = site_of(self._settings).wires
+            wires = (await asyncio.to_thread(interface.site_here, self._settings())).wires
             found = await asyncio.gather(*(self._probe(wire) for wire in wires))
             self.take([finding for part in found for finding in part], [servers.CHECK])
         return self.findings
@@ -74,7 +74,7 @@ class Watch:
     async def look(self) -> list[Finding]:
         """Run every check; some ten seconds."""
         async with self._alone():
-            settings = self._settings.model_dump_json().encode()
+            settings = self._settings().model_dump_json().encode()
             answer = await self._child(["-m", "pxeboot.doctor"], WHOLE_LIMIT, settings)
             try:
                 if isinstance(answer, str):
@@ -104,7 +104,11 @@ class Watch:
         self._known |= bad
 
     async def _probe(self, wire: Wire) -> list[Finding]:
-        answer = await self._child(["-m", "dhcp.probe", wire.interface, "--json"], PROBE_LIMIT)
+        answer = await self._child(
+            # Ourselves we need not ask: it would only fill journal and pool.
+            ["-m", "dhcp.probe", wire.interface, "--json", "--others-only"],
+            PROBE_LIMIT,
+        )
         try:
             if isinstance(answer, str):
                 raise ValueError(answer)

@@ -98,6 +98,7 @@ class Need:
     what: str
     addresses: frozenset[str]
     interfaces: frozenset[str]
+    shared: bool = False  # we get along without it
 
     def clashes(self, held: Held) -> bool:
         """Whether this socket takes what is for us."""
@@ -115,7 +116,7 @@ def needs(site: Site, addresses: Iterable[str]) -> list[Need]:
     every, ours = frozenset[str](), frozenset(addresses)
     found = []
     if wires and site.mode != "off":
-        found.append(Need("udp", 67, "DHCP", every, wires))
+        found.append(Need("udp", 67, "DHCP", every, wires, shared=site.mode == "proxy"))
     if wires and site.mode == "proxy":
         found.append(Need("udp", 4011, "PXE", every, wires))
     if wires and site.tftp_port:
@@ -181,6 +182,15 @@ def _judge_one(need: Need, clashes: list[Held], holders: dict[int, list[Holder]]
             subject,
             N_("Somebody holds %(port)s (%(what)s); who it is cannot be seen from here."),
             N_("Run `pxeboot doctor` as root, outside of a container."),
+            facts,
+        )
+    if need.shared:
+        return Finding(
+            CHECK,
+            "note",
+            subject,
+            N_("%(holders)s holds %(port)s (%(what)s); in proxy mode we then answer on port 4011 alone."),
+            N_('It must tell PXE machines option 60 "PXEClient": `pxeboot dhcp snippet` prints how.'),
             facts,
         )
     return Finding(

@@ -30,7 +30,12 @@ def judge(wire: Wire, probed: Probed, *, local: Collection[str], running: bool) 
     `local`: addresses of this machine; `running`: our daemon holds UDP 67 here, so what came from a local
     address was said by us, not by another program of this machine.
     """
-    ours = [server for server in probed.servers if running and _is_local(server, local)]
+    # In a mode that gives none, an address from here is another program's: both may run on one machine.
+    ours = [
+        server
+        for server in probed.servers
+        if running and _is_local(server, local) and (wire.mode == "full" or not server.gives_addresses)
+    ]
     foreign = [server for server in probed.servers if server not in ours]
     found = [_foreign(wire, server, local) for server in foreign]
     found += [finding for server in foreign for finding in _boot_data(wire, server)]
@@ -51,7 +56,7 @@ def judge(wire: Wire, probed: Probed, *, local: Collection[str], running: bool) 
         if server.silent_4011
     ]
     found += _who_gives(wire, foreign, ours, probed)
-    if running and wire.mode != "off" and not ours:
+    if running and probed.ourselves and wire.mode != "off" and not ours:
         found.append(
             Finding(
                 CHECK,
@@ -97,10 +102,10 @@ def _at(server: Server, maker: str) -> str:
 def _foreign(wire: Wire, server: Server, local: Collection[str]) -> Finding:
     """The main sentence about a server that is not ours."""
     facts = _facts(wire, server)
-    if _is_local(server, local):
+    if _is_local(server, local) and (wire.mode == "full" or not server.gives_addresses):
         return Finding(
             CHECK,
-            "error" if wire.mode != "off" and server.gives_addresses else "note",
+            "error" if wire.mode == "full" and server.gives_addresses else "note",
             server.server,
             N_("Another program of this machine answers DHCP on %(interface)s as %(at)s; pxeboot does not."),
             N_("See who holds UDP 67 (`pxeboot doctor --only ports`), stop it, and start pxeboot."),

@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from pxeboot.settings import Settings
+from pxeboot.settings import Settings, interfaces
+from pxeboot.settings.dhcp import Subnet, simple_subnet, subnets
+from pxeboot.settings.judge_dhcp import pool_range
 
-# What machines load first; the same table as `pxeboot.boot.chain`, which is above us.
+# What machines load first; the same table as `pxeboot.boot.chain`, which is above us. All of these names:
 FIRST_FILES: Final = {
     "BIOS": ("undionly.kpxe",),
     "UEFI x64": ("shimx64.efi", "grubx64.efi"),
 }
-WISHED_FILES: Final = {"UEFI ia32": ("bootia32.efi",), "UEFI arm64": ("shimaa64.efi",)}
+# ... and of these one each, which we do not bring.
+WISHED_FILES: Final = {
+    "UEFI ia32": ("shimia32.efi", "bootia32.efi", "grubia32.efi"),
+    "UEFI arm64": ("shimaa64.efi", "bootaa64.efi", "grubaa64.efi"),
+}
 BOOT_ENVIRONMENT: Final = ("vmlinuz", "initrd.img")
+
+_DEMANDING: Final = ("full", "proxy", "off")
+
+Own = Sequence[tuple[str, IPv4Interface]]
+"""(interface, address) of this machine: decides where a subnet belongs that names no interface."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wire:
     """One interface as the settings want it.
 
-    `mode`: `full`, `proxy` or `off` (also when DHCP is switched off). `address`: the wanted one, "" = any.
+    `mode`: `full`, `proxy` or `off` (also when DHCP is switched off), the most demanding of its subnets.
+    `address`: the wanted one, "" = any.
     """
 
     interface: str
@@ -41,7 +53,7 @@ class Pool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """What the checks need to know of the settings."""
+    """What the checks need to know of the settings. `subnets`: all that we serve, `pools` those with one."""
 
     wires: tuple[Wire, ...]
     data_dir: Path
@@ -51,7 +63,7 @@ class Site:
     tftp_port: int  # 0: off
     http_host: str
     http_port: int
-    dhcp_enabled: bool
+    subnets: tuple[IPv4Network, ...]
     pools: tuple[Pool, ...]
     group_base: str
     group_count: int
@@ -59,26 +71,25 @@ class Site:
 
     @property
     def mode(self) -> str:
-        """The most demanding mode of all interfaces."""
-        modes = {wire.mode for wire in self.wires}
-        return next((mode for mode in ("full", "proxy") if mode in modes), "off")
+        """The most demanding mode of all interfaces, or of a subnet behind relays."""
+        if self.pools:
+            return "full"
+        return _most({wire.mode for wire in self.wires})
 
 
-def site_of(settings: Settings) -> Site:
+def site_of(settings: Settings, own: Own = ()) -> Site:
     """Read the settings."""
-    dhcp = settings.dhcp
-    default = dhcp.mode if dhcp.enabled else "off"
-    names = [settings.network.interface, *getattr(settings.network, "interfaces", ())]
-    tables = [_mapping(table) for table in getattr(dhcp, "subnets", ())]
-    modes = {str(table.get("interface")): str(table["mode"]) for table in tables if table.get("mode")}
-    wires = []
-    for index, name in enumerate(dict.fromkeys(name for name in names if name)):
-        mode = modes.get(name, default) if dhcp.enabled else "off"
-        wires.append(Wire(interface=name, address=settings.network.address if index == 0 else "", mode=mode))
-    pools = [
-        _pool(dhcp.subnet, dhcp.pool_start, dhcp.pool_end),
-        *(_pool(table.get("subnet"), table.get("pool_start"), table.get("pool_end")) for table in tables),
+    wanted = interfaces(settings)
+    tables = _subnets(settings, wanted, own)
+    wires = [
+        Wire(
+            interface=name,
+            address=address,
+            mode=_most({table.mode for table in tables if _interface(table, own) == name}),
+        )
+        for name, address in wanted
     ]
+    networks = [(table, network) for table in tables if (network := _network(table.network))]
     return Site(
         wires=tuple(wires),
         data_dir=settings.server.data_dir,
@@ -88,31 +99,45 @@ def site_of(settings: Settings) -> Site:
         tftp_port=settings.tftp.port if settings.tftp.enabled else 0,
         http_host=settings.http.host,
         http_port=settings.http.port,
-        dhcp_enabled=dhcp.enabled,
-        pools=tuple(pool for pool in pools if pool),
+        subnets=tuple(network for table, network in networks if table.mode != "off"),
+        pools=tuple(_pool(table, network) for table, network in networks if table.mode == "full"),
         group_base=settings.multicast.group_base,
         group_count=settings.multicast.group_count,
         multicast_port=settings.multicast.port,
     )
 
 
-def default_pool(network: IPv4Network) -> Pool:
-    """What the daemon gives when no range is set: the upper half of the network."""
-    return Pool(network=network, size=max(network.num_addresses // 2 - 1, 0))
+def _most(modes: set[str]) -> str:
+    return next((mode for mode in _DEMANDING if mode in modes), "off")
 
 
-def _mapping(table: Any) -> Mapping[str, Any]:
-    return table.model_dump() if hasattr(table, "model_dump") else dict(table)
+def _subnets(settings: Settings, wanted: Sequence[tuple[str, str]], own: Own) -> list[Subnet]:
+    if settings.dhcp.subnets or not wanted:
+        return subnets(settings.dhcp)
+    name, address = wanted[0]
+    here = [one for where, one in own if where == name]
+    chosen = [one for one in here if str(one.ip) == address] or here
+    return [simple_subnet(settings.dhcp, str(chosen[0].network) if chosen else "", name)]
 
 
-def _pool(network: Any, first: Any, last: Any) -> Pool | None:
-    """What can be known of a pool without asking the interface; None: nothing."""
+def _interface(table: Subnet, own: Own) -> str:
+    """Where its machines are; "" = behind relays, or not known."""
+    if table.interface is not None:
+        return table.interface
+    network = _network(table.network)
+    return next((name for name, one in own if network and one.ip in network), "")
+
+
+def _network(text: str) -> IPv4Network | None:
     try:
-        if not network:
-            return None
-        net = IPv4Network(str(network))
-        if first and last:
-            return Pool(network=net, size=int(IPv4Address(str(last))) - int(IPv4Address(str(first))) + 1)
-        return default_pool(net)
+        return IPv4Network(text)
     except ValueError:
         return None
+
+
+def _pool(table: Subnet, network: IPv4Network) -> Pool:
+    ranges = [found for text in table.pools if (found := pool_range(text))]
+    size = sum(int(last) - int(first) + 1 for first, last in ranges)
+    if not table.pools:  # the upper half, as `pxeboot.adapters.plan` chooses
+        size = max(network.num_addresses // 2 - 1, 0)
+    return Pool(network=network, size=size)

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlmodel import Session, col, or_, select
 
-from pxeboot.boot.rules import MenuEntry, RuleError, check_entry, check_key, check_name
+from pxeboot.boot.rules import ENTRY_KINDS, MenuEntry, RuleError, check_entry, check_key, check_name
 from pxeboot.db.models import BootEntry, Group, Host
 from pxeboot.errors import Conflict, Invalid
 from pxeboot.services import entry_passwords, lookup
@@ -175,6 +175,7 @@ def _apply(session: Session, row: BootEntry, values: Mapping[str, Any]) -> None:
         check_entry(row.kind, row.params, row.firmware, protected=bool(row.password_hash))
     except RuleError as error:
         raise refused(error) from error
+    row.firmware = row.firmware or ENTRY_KINDS[row.kind].firmware
     if row.hidden and not row.key:
         raise Invalid("A hidden entry is reached by its key alone: give it one.", field="key")
     _check_key_is_free(session, row)

@@ -8,9 +8,10 @@ from typing import Any
 
 from sqlmodel import Session
 
-from pxeboot.db.models import Host, HostState, ImageVersion, Operation, Task, TaskKind, TaskState
+from pxeboot.boot.decide import Client, Firmware
+from pxeboot.db.models import Host, ImageVersion, Operation, Task, TaskKind, TaskState
 from pxeboot.errors import Unauthorized
-from pxeboot.services import hosts, lookup, tasks, tokens
+from pxeboot.services import boots, hosts, lookup, tasks, tokens
 from pxeboot.services.present import host_view, task_views
 from pxeboot.services.unit import changed, note
 from pxeboot.services.views import HostView, TaskView, View
@@ -52,6 +53,7 @@ def checkin(
     inventory: dict[str, Any],
     now: datetime,
     same_machine: Callable[[str, str], bool],
+    settings: Settings,
 ) -> CheckIn:
     """Exchange the token, note what the machine is, claim its task.
 
@@ -74,7 +76,7 @@ def checkin(
         session.add(host)
         tokens.bind(session, credential, host_id=host.id if known.mode == "task" else None)
         changed(session, "host", host.id, host_id=host.id)
-        given = _claim(session, credential, host, known.task_id, now)
+        given = _claim(session, credential, host, known.task_id, own, inventory, settings, now)
     who = host.name if host else "an unregistered machine"
     doing = given.kind.value if given else ("registration" if known.mode != "task" else "nothing to do")
     note(
@@ -96,8 +98,24 @@ def checkin(
     )
 
 
-def _claim(session: Session, credential: str, host: Host, task_id: str | None, now: datetime) -> Task | None:
-    if task_id is None or host.state != HostState.APPROVED:
+def _claim(
+    session: Session,
+    credential: str,
+    host: Host,
+    task_id: str | None,
+    mac: str,
+    inventory: dict[str, Any],
+    settings: Settings,
+    now: datetime,
+) -> Task | None:
+    """The task, if what the boot script said still holds: `decide` has the word, as for the loaders."""
+    if task_id is None:
+        return None
+    firmware: Firmware = "bios" if inventory.get("firmware") == "bios" else "uefi-x64"
+    decision = boots.preview(
+        session, Client(mac, firmware, "agent"), uuid=host.uuid, settings=settings, now=now
+    )
+    if decision.action != "agent":
         return None
     if not tasks.claim(session, task_id, now=now):
         return None

@@ -51,7 +51,7 @@ def change_options(row: Host | Group, wanted: Mapping[str, object] | None) -> st
         after[name] = clean
     row.dhcp_options = after
     done = [
-        f"option {name} {after[name]}" if name in after else f"no option {name}"
+        f"option {name} {option_text(after[name])}" if name in after else f"no option {name}"
         for name in sorted({*before, *after})
         if before.get(name) != after.get(name)
     ]
@@ -64,6 +64,13 @@ def checked_option(key: str, value: object) -> tuple[str, object]:
         return format_option(*parse_option(key, value))
     except OptionError as error:
         raise Invalid(str(error), field=f"dhcp_options.{key}") from error
+
+
+def option_text(value: object) -> str:
+    """An option's value on one line, as people write it and `checked_option` takes it."""
+    if isinstance(value, list):
+        return ", ".join(str(item) for item in value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _our_name(key: str) -> str:

@@ -7,12 +7,22 @@ from datetime import datetime
 
 from sqlmodel import Session
 
-from pxeboot.boot.decide import Client
+from pxeboot.boot.decide import BootDecision, Client
 from pxeboot.errors import NotFound
 from pxeboot.services import boots, hosts, journal, lookup, tasks
 from pxeboot.services.present import host_view, task_views
 from pxeboot.services.views import EventView, HostView, TaskView, View
 from pxeboot.settings import Settings
+
+PLANES = ("dhcp", "tftp", "http", "boot", "agent")
+
+
+class RuleTold(View):
+    """One boot rule, and who says it: the host, its group, the site, or nobody ("built in")."""
+
+    key: str
+    value: str
+    origin: str
 
 
 class Explanation(View):
@@ -20,12 +30,15 @@ class Explanation(View):
 
     host: HostView | None  # None: nobody registered this MAC
     mac: str
-    action: str  # local | menu | agent | refuse
+    action: str  # local | menu | agent | entry | refuse
     reason: str  # one sentence
     sentences: list[str]  # the whole story, to be read
     task: TaskView | None  # what it is busy with
     last_task: TaskView | None  # what it finished last
     events: list[EventView]  # its journal, newest first
+    local: str  # how its own disk is started
+    rules: list[RuleTold]  # the boot rules in force
+    last_by_plane: list[EventView]  # the last thing that each of `PLANES` said to it
 
 
 def explain(
@@ -51,9 +64,18 @@ def explain(
         settings=settings,
         now=now,
     )
-    lines = journal.list_events(
-        session, host=str(row.id) if row else None, mac=None if row else mac, limit=max(1, min(events, 500))
-    ).items
+    own, by_mac = (str(row.id), None) if row else (None, mac)
+    lines = journal.list_events(session, host=own, mac=by_mac, limit=max(1, min(events, 500))).items
+    dialogue = [
+        event
+        for plane in PLANES
+        for event in journal.list_events(session, host=own, mac=by_mac, plane=plane, limit=1).items
+    ]
+    known = boots.subject(session, mac, row.uuid if row else "")
+    rules = [
+        RuleTold(key=key, value=value, origin=origin)
+        for key, value, origin in boots.rules_in_force(known, settings).told()
+    ]
     last = tasks.last_finished(session, row.id or 0) if row else None
     last_view = task_views(session, [last])[0] if last else None
     return Explanation(
@@ -61,17 +83,33 @@ def explain(
         mac=mac,
         action=decision.action,
         reason=decision.reason,
-        sentences=list(_story(view, mac, decision.reason, last_view, lines)),
+        sentences=list(_story(view, mac, decision, rules, last_view, lines, dialogue)),
         task=view.task if view else None,
         last_task=last_view,
         events=lines,
+        local=decision.local,
+        rules=rules,
+        last_by_plane=dialogue,
     )
 
 
 def _story(
-    host: HostView | None, mac: str, reason: str, last: TaskView | None, events: list[EventView]
+    host: HostView | None,
+    mac: str,
+    decision: BootDecision,
+    rules: list[RuleTold],
+    last: TaskView | None,
+    events: list[EventView],
+    dialogue: list[EventView],
 ) -> Iterator[str]:
-    yield reason
+    yield decision.reason
+    if decision.message:
+        yield f"Before that it is shown: {decision.message}"
+    if decision.action == "menu":
+        names = ", ".join(entry.name for entry in decision.entries)
+        wait = f"after {decision.menu_seconds} s" if decision.menu_seconds else "never by itself"
+        yield f"The menu takes {decision.default} {wait}" + (f"; extra entries: {names}." if names else ".")
+    yield "Boot rules: " + ", ".join(f"{r.key} = {r.value} ({r.origin})" for r in rules) + "."
     if host is not None:
         seen = f"last seen {_when(host.seen_at)}" if host.seen_at else "never seen yet"
         where = f" in group {host.group}" if host.group else ""
@@ -90,6 +128,8 @@ def _story(
     if last is not None and last.finished_at is not None:
         why = f": {last.reason}" if last.reason else "."
         yield f"Last task: {last.kind}, {last.state} at {_when(last.finished_at)}{why}"
+    for event in dialogue:
+        yield f"Last of {event.plane}: {_when(event.at)} {event.sentence}"
     if events:
         yield f"Last event: {_when(events[0].at)} {events[0].sentence}"
     elif host is None:

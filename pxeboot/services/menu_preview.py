@@ -19,8 +19,6 @@ from pxeboot.services import boot_entries, boot_rules, boots, lookup
 from pxeboot.services.views import View
 from pxeboot.settings import Settings
 
-WIDTH = 52  # of a line's text; a firmware's console has 80 columns
-
 
 class MenuPreview(View):
     """A menu as text, and whether idle machines show it."""
@@ -53,22 +51,24 @@ def _lines(menu: BootDecision, language: str) -> Iterator[str]:
     password = one_line(_("password"))
     items = menu_items(menu, texts)
     default = next((item for item in items if item.id == _item_id(menu.default)), items[0])
+    listed = [(item, one_line(item.text)) for item in items if item.text]
+    hidden = [
+        (item, f"{one_line(_('not listed'))}: {one_line(item.entry.title)}")
+        for item in items
+        if not item.text and item.entry is not None
+    ]
+    width = max(len(text) for _item, text in (*listed, *hidden))
     yield one_line(texts.title_known)
     yield ""
-    for item in items:
-        if item.text:
-            yield ("> " if item is default else "  ") + _line(
-                item, one_line(item.text), one_line(_("password"))
-            )
+    for item, text in listed:
+        yield ("> " if item is default else "  ") + _line(item, f"{text:<{width}}", password)
     yield ""
     if menu.menu_seconds:
         yield one_line(_("after %(n)s seconds: %(what)s") % {"n": menu.menu_seconds, "what": default.text})
     else:
         yield one_line(_("waits until somebody chooses"))
-    for item in items:
-        if not item.text and item.entry is not None:
-            hidden = one_line(_("not listed")) + ": " + one_line(item.entry.title)
-            yield "  " + _line(item, hidden, password)
+    for item, text in hidden:
+        yield "  " + _line(item, f"{text:<{width}}", password)
 
 
 def _item_id(default: str) -> str:
@@ -78,4 +78,4 @@ def _item_id(default: str) -> str:
 def _line(item: MenuItem, text: str, password: str) -> str:
     key = f"[{item.key}]" if item.key else ""
     protected = password if item.entry is not None and item.entry.protected else ""
-    return f"{text:<{WIDTH}} {key:<3} {protected}".rstrip()
+    return f"{text}  {key:<3} {protected}".rstrip()

@@ -298,7 +298,7 @@ def _unknown(place: Place, value: object) -> Mistake:
         remedy = nearest(
             str(name), Settings.model_fields, f"the sections are {', '.join(Settings.model_fields)}"
         )
-        return Mistake(str(name), None, "is no section", remedy)
+        return Mistake(str(name) or '""', None, "is no section", remedy)
     known = list(_fields_at(outer))
     prefix = _key(tuple(outer))
     close = nearest(str(name), known, "")

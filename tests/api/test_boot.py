@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import httpx
+import pytest
+from sqlmodel import select
 
-from pxeboot.services import tokens
+from pxeboot.db.models import BootEntry, BootToken
+from pxeboot.services import boots, journal, lookup, tokens
+from pxeboot.services.auth import Throttle
+from pxeboot.services.entry_passwords import sealed
 from tests.api.conftest import Served
 from tests.plane import mac
 
@@ -79,3 +85,168 @@ async def test_grub_over_http_finds_the_stub_and_no_modules(client: httpx.AsyncC
     stub = await client.get("/grub/grub.cfg")
     assert "configfile" in stub.text
     assert (await client.get("/grub/x86_64-efi/command.lst")).status_code == 404
+
+
+async def test_the_tree_is_the_same_by_http(served: Served, client: httpx.AsyncClient) -> None:
+    for path in ("/grub/x86_64-efi/grub.cfg", "/boot/files/grub/grub.cfg-01-52-54-00-00-00-01"):
+        answer = await client.get(path)
+        assert "configfile" in answer.text
+        assert answer.headers["content-length"] == str(len(answer.content))
+    assert (await client.get("/boot/files/autoexec.ipxe")).text.startswith("#!ipxe")
+    assert "ipxe.lkrn" in (await client.get("/boot/files/pxelinux.cfg/default")).text
+    (served.settings.boot_dir / "grub").mkdir(parents=True)
+    (served.settings.boot_dir / "grub/grub.cfg").write_text("echo ours")
+    assert (await client.get("/grub/grub.cfg")).text == "echo ours"
+
+
+async def test_preconditions(served: Served, client: httpx.AsyncClient) -> None:
+    served.settings.boot_dir.mkdir()
+    (served.settings.boot_dir / "shimx64.efi").write_bytes(b"0123456789")
+    whole = await client.get("/boot/files/shimx64.efi")
+    assert whole.headers["content-type"] == "application/efi"
+    etag, date = whole.headers["etag"], whole.headers["last-modified"]
+    for headers, status in (
+        ({"If-Match": etag}, 200),
+        ({"If-Match": '"other", ' + etag}, 200),
+        ({"If-Match": "*"}, 200),
+        ({"If-Match": '"other"'}, 412),
+        ({"If-Match": "W/" + etag}, 412),  # strong comparison (RFC 9110 §13.1.1)
+        ({"If-Unmodified-Since": date}, 200),
+        ({"If-Unmodified-Since": "Thu, 01 Jan 2015 00:00:00 GMT"}, 412),
+        ({"If-Unmodified-Since": "yesterday"}, 200),
+        ({"If-None-Match": etag}, 304),
+        ({"If-None-Match": "W/" + etag}, 304),
+        ({"If-None-Match": '"other"', "If-Modified-Since": date}, 200),
+        ({"If-Modified-Since": date}, 304),
+        ({"Range": "bytes=4-", "If-Match": etag}, 206),
+        ({"Range": "bytes=4-", "If-Match": '"other"'}, 412),
+        ({"Range": "bytes=4-", "If-Range": '"other"'}, 200),
+        ({"Range": "bytes=99-"}, 416),
+    ):
+        answer = await client.get("/boot/files/shimx64.efi", headers=headers)
+        assert answer.status_code == status, headers
+        if status == 206:
+            assert (answer.content, answer.headers["content-range"]) == (b"456789", "bytes 4-9/10")
+        if status == 412:
+            assert answer.content  # firmware has trouble with refusals that have no body
+
+
+async def test_other_grubs_have_addresses_of_their_own(client: httpx.AsyncClient) -> None:
+    pc = await client.get(f"/boot/grub/i386-pc/{mac(9)}")
+    assert "(http,10.20.0.1)/boot/grub/i386-pc/52-54-00-00-00-09" in pc.text
+    arm = await client.get(f"/boot/grub/arm64-efi/{mac(9)}")
+    assert "BOOTAA64.EFI" in arm.text
+    assert (await client.get(f"/boot/grub/sparc64-ieee1275/{mac(9)}")).status_code == 404
+    handed = await client.get(f"/boot/grub/i386-pc/{mac(9)}/partition:hd0,msdos2")
+    assert "(hd0,msdos2)" in handed.text
+    assert (await client.get(f"/boot/grub/i386-pc/{mac(9)}/halt")).status_code == 404
+
+
+async def test_what_a_machine_reads_is_journaled_once(served: Served, client: httpx.AsyncClient) -> None:
+    served.room(1)
+    served.settings.boot_dir.mkdir()
+    (served.settings.boot_dir / "vmlinuz").write_bytes(b"x" * 100)
+    served.services.leases._neighbour = {"10.20.0.101": mac(1)}.get
+    await client.head("/boot/files/vmlinuz")
+    for part in ("bytes=0-49", "bytes=50-"):
+        await client.get("/boot/files/vmlinuz", headers={"Range": part})
+    await client.get("/boot/files/revocations.efi")
+    served.services.journal.flush()
+    with served.read() as session:
+        events = journal.list_events(session, mac=mac(1), plane="http").items
+    assert [event.kind for event in events] == ["http.absent", "http.file"]
+    assert "vmlinuz" in events[1].sentence
+
+
+def protected(served: Served, **rules: object) -> None:
+    """A room whose machines see a menu with one protected entry."""
+    served.room(1)
+    with served.write() as session:
+        row = lookup.group(session, "B204")
+        row.boot = {"menu": "always", **rules}
+        session.add(row)
+        session.add(
+            BootEntry(name="tools", title="Tools", kind="shell", password_hash=sealed("open-sesame"), key="t")
+        )
+
+
+def asks(user: str = "tools", password: str = "open-sesame", name: str = "tools") -> dict[str, str]:
+    return {
+        "mac": mac(1),
+        "name": name,
+        "platform": "pcbios",
+        "user": user.encode().hex(),
+        "password": password.encode().hex(),
+    }
+
+
+async def test_a_protected_entry_needs_its_password(
+    served: Served, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(boots, "_throttle", Throttle())
+    protected(served)
+    menu = await client.get("/boot/ipxe", params={"mac": mac(1)})
+    assert "\nshell " not in menu.text
+    for send in (
+        lambda data: client.get("/boot/ipxe/entry", params=data),
+        lambda data: client.post("/boot/ipxe/entry", data=data),
+    ):
+        given = await send(asks())
+        assert "\nshell ||" in given.text
+        for wrong in (asks(password="open-says-me"), asks(user="admin"), asks() | {"password": "zz"}):
+            refused = await send(wrong)
+            assert "password is wrong" in refused.text
+            assert "\nshell " not in refused.text
+            await send(asks())  # forgets the failure
+    served.services.journal.flush()
+    with served.read() as session:
+        said = " ".join(event.sentence + str(event.data) for event in journal.list_events(session).items)
+    assert "with its password" in said
+    assert "open-sesame" not in said
+    assert b"open-sesame".hex() not in said
+
+
+async def test_guessing_passwords_becomes_slow(
+    served: Served, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(boots, "_throttle", Throttle())
+    protected(served)
+    answers = [
+        await client.post("/boot/ipxe/entry", data=asks(password=f"guess-{number}")) for number in range(7)
+    ]
+    assert "Too many failed attempts" in answers[-1].text
+    right = await client.post("/boot/ipxe/entry", data=asks())
+    assert "\nshell " not in right.text
+
+
+async def test_only_what_the_menu_offers_is_given(served: Served, client: httpx.AsyncClient) -> None:
+    protected(served, menu="never")
+    assert "\nshell " not in (await client.post("/boot/ipxe/entry", data=asks())).text
+    assert "\nshell " not in (await client.post("/boot/ipxe/entry", data=asks(name="other"))).text
+    assert (await client.post("/boot/ipxe/entry", content=b"x" * 5000)).status_code == 422
+
+
+async def test_strangers_see_no_menu_of_another_machine(served: Served) -> None:
+    protected(served)
+    served.services.leases._neighbour = {"10.20.0.106": mac(6)}.get
+    async with served.client(6) as stranger:
+        grub = await stranger.get(f"/boot/grub/{mac(1)}")
+        entry = await stranger.post("/boot/ipxe/entry", data=asks())
+    assert "grub.pbkdf2" not in grub.text
+    assert "\nshell " not in entry.text
+
+
+async def test_registration_at_once_gets_a_token_for_registration(tmp_path: Path) -> None:
+    made = Served(tmp_path / "data", boot={"unknown_host": "menu"})
+    boot = made.settings.boot.model_copy(update={"unknown_host": "register"})
+    made.settings = made.services.settings = made.settings.model_copy(update={"boot": boot})
+    try:
+        async with made.client() as client:
+            script = await client.get(f"/boot/grub/{mac(9)}")
+        assert "pxeboot.mode=register-quick" in script.text
+        assert "menuentry" not in script.text
+        with made.read() as session:
+            row = session.exec(select(BootToken)).one()
+        assert (row.mode, row.host_id) == ("register", None)
+    finally:
+        made.close()

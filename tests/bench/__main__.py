@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.bench import dhcp, dhcp_latency, images, later, multicast, tftp
+from tests.bench import dhcp, dhcp_latency, images, later, multicast, storm, tftp
 from tests.bench.harness import Entry, Measurement, Result, failed, progress, run_entry, table, write_json
 from tests.bench.lan import sweep
 
@@ -17,6 +17,7 @@ ENTRIES: tuple[Entry, ...] = (
     *dhcp.ENTRIES,
     *dhcp_latency.ENTRIES,
     *tftp.ENTRIES,
+    *storm.ENTRIES,
     *images.ENTRIES,
     *multicast.ENTRIES,
     *later.ENTRIES,

@@ -74,7 +74,7 @@ def loads_everything_by_http(outcome: Outcome, talk: Talk) -> None:
 
 
 def asks_for_its_configuration(talk: Talk) -> None:
-    talk.next("http GET", name="/boot/grub/[0-9a-f-]{17}")
+    talk.next("http GET", name="/boot/grub/(x86_64-efi/)?[0-9a-f-]{17}")
     talk.next("http ANSWER", by=US, status="200")
 
 

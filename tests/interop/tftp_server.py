@@ -1,8 +1,8 @@
-"""Runs our TFTP server on 0.0.0.0:69 of the network namespace it was started in, until it is killed.
+"""Runs our TFTP server on port 69 in the network namespace it was started in, until it is killed.
 
-    python -m tests.interop.tftp_server DIRECTORY
+    python -m tests.interop.tftp_server DIRECTORY [ADDRESS …]
 
-Prints one line per event; "ready" first.
+Without addresses it listens on all (0.0.0.0). Prints one line per event; "ready" first.
 """
 
 import asyncio
@@ -13,12 +13,12 @@ from tftp.files import Folder
 from tftp.server import Server
 
 
-async def serve(root: Path) -> None:
-    server = Server(Folder(root), "0.0.0.0", 69, on_event=lambda event: print(event, flush=True))
+async def serve(root: Path, addresses: list[str]) -> None:
+    server = Server(Folder(root), addresses, 69, on_event=lambda event: print(event, flush=True))
     await server.start()
     print("ready", flush=True)
     await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(Path(sys.argv[1])))
+    asyncio.run(serve(Path(sys.argv[1]), sys.argv[2:] or ["0.0.0.0"]))

@@ -4,6 +4,7 @@ import heapq
 import itertools
 from collections.abc import Callable
 
+from tftp.cut import Train
 from tftp.packet import Ack, Data, Error, OptionAck, ReadRequest, parse
 from tftp.transfer import Limits, ReadTransfer
 
@@ -51,6 +52,7 @@ def converse(
     windowsize: int = 1,
     fate: Callable[[int, bool], list[float]] = lambda n, down: [LATENCY],
     patience: float = 300.0,
+    short_way: bool = True,
 ) -> tuple[Reader, ReadTransfer, float, int]:
     """Read `content` over a wire where datagram `n` (counted per direction; `down` = to the reader) arrives
     after each
@@ -81,7 +83,12 @@ def converse(
                 for answer in reader.receive(datagram):
                     put(answer, False)
             else:
-                transfer.receive(datagram, now)
+                octets = transfer.answer(datagram, now) if short_way else None
+                if octets is None:
+                    transfer.receive(datagram, now)
+                else:
+                    for answer in Train(transfer.segment, octets).datagrams():
+                        put(answer, True)
         else:
             assert timer is not None
             now = timer

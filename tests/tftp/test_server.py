@@ -1,7 +1,11 @@
 """The shell on loopback: sockets, identifiers, limits, the end."""
 
 import asyncio
+import resource
 import socket
+import threading
+import time
+from pathlib import Path
 
 import pytest
 
@@ -77,6 +81,7 @@ async def test_a_read(server, client):
     assert (started.name, started.size, started.blksize) == ("//small", 3, 512)
     assert isinstance(ended, TransferEnded)
     assert isinstance(ended.result, TransferCompleted)
+    assert server.counters == {"requests": 1, "transfers": 1, "completed": 1, "octets": 3, "resent": 0}
 
 
 async def test_absent_refused_and_written(server, client):
@@ -104,6 +109,9 @@ async def test_a_stranger_is_told_and_the_transfer_goes_on(server, client):
     stranger.send(Ack(1), source)
     packet, _ = await stranger.receive()
     assert packet.code == 5
+    stranger.send(Error(5, "Unknown transfer ID"), source)  # must not be answered, or it would never end
+    await stranger.silence()
+    assert server.counters["strangers"] == 2
     stranger.socket.close()
     client.send(Ack(1), source)
     await until(lambda: any(isinstance(e, TransferEnded) for e in server.happened))
@@ -203,3 +211,124 @@ async def test_a_fault_in_making_a_file_is_answered_and_reported(client):
     packet, _ = await client.receive()
     await server.stop()
     assert (packet.code, [type(f) for f in faults]) == (0, [ZeroDivisionError])
+
+
+async def test_several_addresses_each_answer_for_themselves(tmp_path):
+    (tmp_path / "small").write_bytes(b"abc")
+    server = Server(Folder(tmp_path), ["127.0.0.1", "127.0.0.2"], 0)
+    await server.start()
+    for address in ("127.0.0.1", "127.0.0.2"):
+        client = Client("127.0.0.9")
+        client.send(ReadRequest("small"), (address, server.port))
+        packet, source = await client.receive()
+        assert (packet, source[0]) == (Data(1, b"abc"), address)
+        client.socket.close()
+    await server.stop()
+
+
+async def test_an_address_in_use_is_named_and_nothing_stays_bound(tmp_path):
+    taken = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    taken.bind(("127.0.0.2", 0))
+    port = taken.getsockname()[1]
+    with pytest.raises(OSError) as caught:
+        await Server(Folder(tmp_path), ["127.0.0.1", "127.0.0.2"], port).start()
+    assert caught.value.filename == "127.0.0.2"
+    taken.close()
+    free = Server(Folder(tmp_path), ["127.0.0.1", "127.0.0.2"], port)
+    await free.start()
+    await free.stop()
+
+
+async def test_a_card_that_chokes_gets_smaller_blocks(tmp_path, client):
+    """SiS900 boot ROMs take no block above 512 octets; OVMF of 2010 none above 1024."""
+    (tmp_path / "f").write_bytes(b"x" * 2000)
+    known = {"127.0.0.1": Limits(mtu=544)}
+    server = Server(Folder(tmp_path), "127.0.0.1", 0, limits_for=lambda peer: known.get(peer.address))
+    await server.start()
+    client.send(ReadRequest("f", "octet", (("blksize", "1468"),)), ("127.0.0.1", server.port))
+    packet, _ = await client.receive()
+    assert packet == OptionAck((("blksize", "512"),))
+    await server.stop()
+
+
+async def test_the_last_ack_counts_though_the_port_is_closed_already(server, client):
+    """The news of the closed port comes first, the ACK behind it."""
+    client.send(ReadRequest("small"), server.at)
+    _, source = await client.receive()
+    # Held up, as a busy loop would be: all of this is waiting when the server looks.
+    client.send(Ack(1), source)
+    client.socket.close()
+    await until(lambda: len(server.happened) == 2)
+    assert isinstance(server.happened[-1].result, TransferCompleted)
+
+
+async def test_a_lock_step_reader_does_not_keep_the_loop_from_its_other_work(tmp_path):
+    (tmp_path / "f").write_bytes(bytes(512 * 20_000))
+    server = Server(Folder(tmp_path), "127.0.0.1", 0)
+    await server.start()
+    stopped = threading.Event()
+    got = []
+
+    def read():
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.bind(("127.0.0.1", 0))
+            sock.settimeout(2)
+            sock.sendto(ReadRequest("f").to_bytes(), ("127.0.0.1", server.port))
+            while not stopped.is_set():
+                data, source = sock.recvfrom(600)
+                got.append(data[2:4])
+                sock.sendto(b"\0\4" + data[2:4], source)
+                if len(data) < 516:
+                    return
+
+    reader = asyncio.create_task(asyncio.to_thread(read))
+    loop, late = asyncio.get_running_loop(), []
+    for _ in range(50):
+        due = loop.time() + 0.005
+        await asyncio.sleep(0.005)
+        late.append(loop.time() - due)
+    stopped.set()
+    await reader
+    await server.stop()
+    assert len(got) > 100
+    assert sorted(late)[25] < 0.02  # a turn is 2 ms; the median, because this machine has other work
+
+
+async def test_a_thousand_readers_of_one_file_fit_in_little_memory(tmp_path):
+    """And they end at once when the server stops."""
+    size = 4_000_000
+    (tmp_path / "f").write_bytes(bytes(size))
+    server = Server(Folder(tmp_path), "127.0.0.1", 0, ServerLimits(transfers_per_peer=1024))
+    await server.start()  # which raises the number of descriptors we may have, where it is low
+    most = min(1000, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 100) // 4)
+    at = ("127.0.0.1", server.port)
+    clients = [Client() for _ in range(most)]
+    before = _resident()
+    options = (("blksize", "1024"), ("windowsize", "4"))
+    for number, c in enumerate(clients):
+        c.send(ReadRequest("f", "octet", options), at)
+        if number % 50 == 0:
+            await asyncio.sleep(0)
+    await until(lambda: server.running == most)
+    for number, c in enumerate(clients):  # each at another place of the file
+        _, source = await c.receive()
+        c.send(Ack(0), source)
+        for window in range(1, 1 + number % 3):
+            while not isinstance(packet := (await c.receive())[0], Data) or packet.block < 4 * window:
+                pass
+            c.send(Ack(4 * window), source)
+    grown = _resident() - before
+    began = time.monotonic()
+    await server.stop()
+    assert time.monotonic() - began < 1.0
+    assert server.running == 0
+    assert server.counters["failed"] == most
+    # A descriptor and a few objects each, and the file once: 4 MB.
+    assert grown < 40_000_000
+    for c in clients:
+        c.socket.close()
+
+
+def _resident():
+    """Octets of memory this process has now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()

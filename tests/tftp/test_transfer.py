@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tftp.conversation import LATENCY, converse
+from tftp.cut import Train
 from tftp.packet import Ack, Data, Error, OptionAck, ReadRequest, parse
 from tftp.transfer import (
     Limits,
@@ -276,6 +277,60 @@ def test_a_repeated_request_is_told_from_a_reboot():
     assert not t.is_repeat(request, 60.0)
 
 
+# The short way
+
+
+def test_the_short_way_answers_only_the_plain_ack():
+    t = start(b"x" * 5120, ("windowsize", "4"))
+    said(t)
+    assert t.answer(Ack(0).to_bytes(), 0.0) is None  # to the OACK
+    hears(t, Ack(0))
+    said(t)
+    for datagram in (b"", b"\0\4", Ack(0).to_bytes(), Ack(3).to_bytes(), Ack(5).to_bytes(), b"\0\5\0\4x\0"):
+        assert t.answer(datagram, 0.1) is None
+    assert t.acknowledged == 0
+    octets = t.answer(Ack(4).to_bytes(), 0.1)
+    assert [parse(d).block for d in Train(t.segment, octets).datagrams()] == [5, 6, 7, 8]
+    assert t.acknowledged == 2048
+    assert t.next_timer() == 1.1
+    hears(t, Ack(8), 0.2)
+    said(t, 0.2)
+    assert t.answer(Ack(11).to_bytes(), 0.3) is None  # the last one ends it, and that is no plain answer
+    hears(t, Ack(11), 0.3)
+    assert t.events() == [TransferCompleted(5120, 0.3, 0)]
+
+
+def test_after_a_repeat_there_is_no_short_way():
+    """Its ACK may be about the first sending; and the timer was set for a longer wait."""
+    t = start(b"x" * 5120)
+    said(t)
+    t.handle_timer(1.0)
+    assert said(t, 1.0) == [Data(1, b"x" * 512)]
+    assert t.answer(Ack(1).to_bytes(), 1.1) is None
+    hears(t, Ack(1), 1.1)
+    assert said(t, 1.1) == [Data(2, b"x" * 512)]
+    assert t.next_timer() == 2.1
+    assert t.answer(Ack(2).to_bytes(), 1.2) is not None
+
+
+def test_what_is_known_to_be_lost_is_sent_again_at_once():
+    t = start(b"x" * 5120, ("windowsize", "4"))
+    t.lost()  # nothing is on its way yet
+    said(t)
+    t.lost()
+    assert said(t) == [OptionAck((("windowsize", "4"),))]
+    hears(t, Ack(0))
+    said(t)
+    t.lost()
+    assert [p.block for p in said(t)] == [1, 2, 3, 4]
+    for _ in range(10):
+        t.lost()
+        said(t)
+    assert t.next_timer() is not None  # six times, then the timer has the word
+    t.handle_timer(t.next_timer())
+    assert t.finished
+
+
 # Conversations over a bad wire
 
 
@@ -332,8 +387,9 @@ def test_one_late_ack_does_not_double_the_rest(windowsize):
     windowsize=st.sampled_from([1, 2, 4, 16, 64]),
     loss=st.floats(0, 0.2),
     size=st.integers(0, 30_000),
+    short_way=st.booleans(),
 )
-def test_a_bad_wire_never_spoils_a_file(seed, windowsize, loss, size):
+def test_a_bad_wire_never_spoils_a_file(seed, windowsize, loss, size, short_way):
     chance, content = random.Random(seed), random.Random(size).randbytes(size)
 
     def fate(n, down):
@@ -344,7 +400,9 @@ def test_a_bad_wire_never_spoils_a_file(seed, windowsize, loss, size):
             delays.append(LATENCY * chance.uniform(1, 200))
         return delays
 
-    reader, transfer, _, _ = converse(content, windowsize=windowsize, fate=fate, patience=5000)
+    reader, transfer, _, _ = converse(
+        content, windowsize=windowsize, fate=fate, patience=5000, short_way=short_way
+    )
     (event,) = transfer.events()
     if isinstance(event, TransferCompleted):
         assert b"".join(reader.parts) == content

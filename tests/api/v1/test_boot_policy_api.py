@@ -119,3 +119,23 @@ def test_everybody_signed_in_reads_it_and_a_technician_still_renames(ask: Ask, r
     assert ask("PATCH", "/hosts/B204-01", by="technician", json={"serial": "S1"}).status_code == 200
     for path in ("/boot-entries", "/boot-entries/rescue", "/boot-menu", "/events/stream"):
         problem(ask("GET", path, by=None), 401, "token-missing")
+
+
+def test_hosts_come_and_go_as_csv(ask: Ask, room: None) -> None:
+    text = "name;macs;address\r\nB204-01;;10.20.0.31\r\nB204-09;52:54:00:00:00:09;\r\n"
+    send = {"content": text, "headers": {"content-type": "text/csv"}}
+    planned = ask("POST", "/hosts:import?dry_run=true", **send).json()
+    assert (planned["new"], planned["changed"]) == (1, 1)
+    assert ask("GET", "/hosts/B204-09").status_code == 404, "a dry run does nothing"
+    done = ask("POST", "/hosts:import", **send)
+    assert done.json() == planned
+    exported = ask("GET", "/hosts:export?group=B204", by="viewer")
+    assert exported.headers["content-type"].startswith("text/csv")
+    assert "B204-01,52:54:00:00:00:01,B204,approved,10.20.0.31,," in exported.text.splitlines()
+    assert "B204-09" not in exported.text, "it is in no group"
+    wrong = ask("POST", "/hosts:import", content="name,macs\nx,52:54\n")
+    assert fields(problem(wrong, 422, "invalid")) == ["line 2"]
+    for role in ("technician", "viewer"):
+        problem(ask("POST", "/hosts:import", by=role, **send), 403, "forbidden")
+    problem(ask("GET", "/hosts:export", by=None), 401, "token-missing")
+    problem(ask("POST", "/hosts:import", content=b"x" * (3 << 20)), 422, "invalid")

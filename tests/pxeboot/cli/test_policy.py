@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tests.pxeboot.cli.conftest import Run
 
 
@@ -75,3 +77,25 @@ def test_entries_are_added_changed_protected_and_removed(run: Run) -> None:
     assert run(*shell, "--password", typed="Geheim-1234\n").status == 0
     assert run("menu", "remove", "rescue", "memtest", "shell").status == 0
     assert run("--json", "menu", "list").json == []
+
+
+def test_a_room_is_imported_after_a_dry_run_and_exported(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "room.csv"
+    file.write_text("name,macs,group,address\npc1,,,10.20.0.31\nB204-09,52:54:00:00:00:09,B204,10.20.0.39\n")
+    planned = run("host", "import", str(file), "--dry-run")
+    assert "Would be 1 new, 1 changed, 0 the same." in planned.out
+    assert run("host", "show", "B204-09").status == 4
+    assert "Done: 1 new" in run("host", "import", str(file)).out
+    listed = run("host", "export", "--group", "B204").out.splitlines()
+    assert listed[1] == "B204-09,52:54:00:00:00:09,B204,approved,10.20.0.39,,"
+    assert len(listed) == 4
+    out = tmp_path / "out.csv"
+    run("host", "export", "--file", str(out))
+    assert "0 new, 0 changed, 3 the same" in run("host", "import", str(out)).out
+    file.write_text("name,macs\nx,52:54\ny,52:55\n")
+    wrong = run("host", "import", str(file))
+    assert wrong.status == 2
+    assert "nothing was changed" in wrong.err
+    assert "line 2: '52:54' is not a MAC address" in wrong.err
+    assert "line 3:" in wrong.err
+    assert run("host", "import", str(tmp_path / "none.csv")).status == 1

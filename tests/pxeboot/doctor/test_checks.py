@@ -65,6 +65,35 @@ def test_a_finding_survives_json_and_is_the_same_with_other_figures() -> None:
             Finding.from_dict(broken)
 
 
+# --- the settings
+
+
+def test_each_interface_has_the_mode_of_its_subnets() -> None:
+    settings = Settings.model_validate(
+        {
+            "network": {"interface": "eth1", "interfaces": ["eth2=10.30.0.1", "eth3"]},
+            "dhcp": {
+                "subnets": [
+                    {"network": "10.20.0.0/24", "interface": "eth1", "pools": ["10.20.0.10-10.20.0.19"]},
+                    {"network": "10.30.0.0/24", "mode": "proxy"},
+                    {"network": "10.40.0.0/24", "interface": "", "mode": "proxy"},
+                ]
+            },
+        }
+    )
+    site = site_of(settings, [("eth2", IPv4Interface("10.30.0.1/24"))])
+    assert site.wires == (
+        Wire(interface="eth1", mode="full"),
+        Wire(interface="eth2", address="10.30.0.1", mode="proxy"),
+        Wire(interface="eth3", mode="off"),
+    )
+    assert site.pools == (Pool(network=IPv4Network("10.20.0.0/24"), size=10),)
+    assert len(site.subnets) == 3
+    assert site_of(Settings.model_validate({})).wires == ()
+    simple = Settings.model_validate({"network": {"interface": "eth1"}, "dhcp": {"enabled": False}})
+    assert [wire.mode for wire in site_of(simple).wires] == ["off"]
+
+
 # --- who answers
 
 
@@ -310,8 +339,8 @@ def test_a_full_pool_and_strangers_in_it(tmp_path: Path) -> None:
     (tmp_path / "leases.sqlite").write_bytes(b"no database" * 100)
     with pytest.raises(sqlite3.Error):
         host.read_leases(tmp_path / "leases.sqlite", now)
-    site = site_of(Settings.model_validate({"server": {"data_dir": tmp_path}, "network": {"interface": "e"}}))
-    assert host.check_pool(site, [])[0].level == "note"
+    settings = Settings.model_validate({"server": {"data_dir": tmp_path}, "network": {"interface": "e"}})
+    assert host.check_pool(site_of(settings, [("e", IPv4Interface("10.0.0.1/24"))]))[0].level == "note"
 
 
 def test_disk_clock_and_rights() -> None:

@@ -36,7 +36,7 @@ def foreign(level: Any = "error", **data: object) -> Finding:
 
 
 def watch(told: Told, **sections: Any) -> Watch:
-    return Watch(Settings.model_validate(sections), told)
+    return Watch(lambda: Settings.model_validate(sections), told)
 
 
 def test_the_journal_hears_only_of_changes() -> None:
@@ -89,14 +89,14 @@ async def test_a_child_that_fails_or_hangs(
     child = tmp_path / "python"
     child.write_text(program)
     child.chmod(0o755)
-    made = Watch(Settings.model_validate({}), Told(), python=str(child))
+    made = Watch(lambda: Settings.model_validate({}), Told(), python=str(child))
     [finding] = await made.look()
     assert tells in finding.sentence
     assert not made.running
 
 
 async def test_one_look_at_a_time() -> None:
-    made = Watch(Settings.model_validate({}), Told(), python=sys.executable)
+    made = Watch(lambda: Settings.model_validate({}), Told(), python=sys.executable)
     async with made._alone():
         assert made.running
         with pytest.raises(TimeoutError):

@@ -40,6 +40,8 @@ def test_entries_are_added_at_the_end_and_moved(plane: Plane) -> None:
     add(plane, **RESCUE)
     add(plane, name="setup", title="Firmware set-up", kind="firmware-setup", position=0)
     assert names(plane) == ["setup", "memtest", "rescue"]
+    with plane.read() as session:
+        assert boot_entries.get_entry(session, "setup").firmware == "uefi", "as its kind wants it"
     with plane.write() as session:
         boot_entries.move_entry(session, "rescue", up=True)
         boot_entries.move_entry(session, "setup", up=True)  # is the first already

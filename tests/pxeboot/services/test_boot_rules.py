@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,8 +37,16 @@ def test_the_first_that_says_something_wins(plane: Plane) -> None:
     assert holding(plane, "pc1")["local_boot"] == ("auto", "site")
 
 
-def test_the_site_speaks_through_its_settings(plane: Plane) -> None:
-    assert boot_rules.site_rules(plane.settings).menu_seconds == plane.settings.boot.menu_seconds
+def test_the_site_speaks_through_its_settings(tmp_path: Path) -> None:
+    plane = Plane(tmp_path / "data", boot={"default": "linux", "menu_seconds": 7})
+    plane.room(1)
+    assert holding(plane, "pc1") == {
+        "default": ("linux", "site"),
+        "local_boot": ("auto", "site"),
+        "menu": ("never", "site"),
+        "menu_seconds": (7, "site"),
+    }
+    plane.database.close()
 
 
 def test_a_rule_that_is_not_named_stays_and_none_takes_one_away(plane: Plane) -> None:

@@ -42,6 +42,7 @@ def test_options_are_kept_by_name_with_clean_values(plane: Plane) -> None:
     plane.room(1)
     host = change(plane, "pc1", dhcp_options={"42": "10.0.0.1, 10.0.0.2", "domain": "lab.example"})
     assert host.dhcp_options == {"ntp-servers": ["10.0.0.1", "10.0.0.2"], "domain-name": "lab.example"}
+    assert "option ntp-servers 10.0.0.1, 10.0.0.2." in plane.heard.records[-1].sentence
     host = change(plane, "pc1", dhcp_options={"ntp-servers": "10.0.0.3", "15": None})
     assert host.dhcp_options == {"ntp-servers": ["10.0.0.3"]}
     assert "no option domain-name, option ntp-servers" in plane.heard.records[-1].sentence

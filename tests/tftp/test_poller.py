@@ -1,0 +1,120 @@
+"""Turns of the loop: who is served, who waits, what goes wrong."""
+
+import asyncio
+import socket
+import time
+
+import pytest
+
+from tftp.poller import Poller
+
+
+@pytest.fixture
+def pair():
+    """A connected pair of UDP sockets on loopback."""
+    one, two = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+    one.bind(("127.0.0.1", 0))
+    two.bind(("127.0.0.1", 0))
+    one.connect(two.getsockname())
+    two.connect(one.getsockname())
+    yield one, two
+    one.close()
+    two.close()
+
+
+@pytest.fixture
+async def poller():
+    poller = Poller()
+    yield poller
+    poller.close()
+
+
+async def until(condition, seconds=5.0):
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+async def test_what_is_readable_is_read(poller, pair):
+    got = []
+    poller.add(pair[0], lambda: got.append(pair[0].recv(10)))
+    pair[1].send(b"a")
+    pair[1].send(b"b")
+    await until(lambda: got == [b"a", b"b"])
+    poller.remove(pair[0])
+    poller.remove(pair[0])
+    pair[1].send(b"c")
+    await asyncio.sleep(0.02)
+    assert got == [b"a", b"b"]
+
+
+async def test_a_fault_is_reported_and_the_others_are_served(poller, pair):
+    faults, got = [], []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda loop, context: faults.append(context["exception"])
+    )
+
+    def fail():
+        pair[0].recv(10)
+        raise ZeroDivisionError
+
+    poller.add(pair[0], fail)
+    poller.add(pair[1], lambda: got.append(pair[1].recv(10)))
+    pair[1].send(b"x")
+    pair[0].send(b"y")
+    await until(lambda: faults and got)
+    assert [type(fault) for fault in faults] == [ZeroDivisionError]
+    assert got == [b"y"]
+
+
+async def test_a_socket_that_another_one_closed_is_not_called(poller, pair):
+    """Both are readable in one turn; the first to be served takes the other away."""
+    called = []
+
+    def ready(mine, other):
+        mine.recv(10)
+        called.append(mine)
+        poller.remove(other)
+
+    poller.add(pair[0], lambda: ready(pair[0], pair[1]))
+    poller.add(pair[1], lambda: ready(pair[1], pair[0]))
+    pair[0].send(b"x")
+    pair[1].send(b"y")
+    await until(lambda: called)
+    await asyncio.sleep(0.02)
+    assert len(called) == 1
+
+
+async def test_a_socket_that_never_falls_silent_leaves_the_loop_its_share(poller, pair):
+    """It sends to itself for ever; the loop's other callbacks come round within a few turns."""
+    served = 0
+
+    def ready():
+        nonlocal served
+        served += 1
+        pair[0].recv(10)
+        pair[1].send(b"again")
+
+    poller.add(pair[0], ready)
+    pair[1].send(b"go")
+    began = time.monotonic()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert time.monotonic() - began < 2.0  # 20 turns of 2 ms, on a machine with other work
+    assert served > 20
+
+
+async def test_nobody_is_waited_for_twice_in_vain_within_a_second(poller, pair, monkeypatch):
+    waits = []
+
+    def stay(until):
+        waits.append(until - time.monotonic())
+        return False
+
+    poller.add(pair[0], lambda: pair[0].recv(10), stay)
+    monkeypatch.setattr(poller._idle, "some", lambda now: False)  # no CPU to look about with
+    for _ in range(200):
+        pair[1].send(b"brisk")
+        await asyncio.sleep(0)
+    assert len(waits) <= 1
+    assert all(0 < wait <= 0.002 for wait in waits)
