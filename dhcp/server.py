@@ -181,17 +181,34 @@ class DhcpServer:
                         loop.add_reader(number, self._readable, port)
                     _LOG.warning("listening on %s again", port.listener)
 
-    def _readable(self, port: Port) -> None:
-        """Empty the socket, judging all but DISCOVERs; those come last, and not all when there are too many.
+    def _readable(self, *ports: Port) -> None:
+        """Empty the sockets, judging all but DISCOVERs; those come last, and not all when there are too many.
 
         Whoever is about to finish goes before those who begin: else, under more load than we can bear, we
         would make offers to everybody and be too late for most REQUESTs.
         """
+        more = False
+        for port in ports:
+            more |= self._drain(port)
+        earlier: _Earlier = {}
+        for _ in range(min(_BATCH // 4 if more else _BATCH, len(self._beginners))):
+            self._judge(*self._beginners.popleft(), earlier)
+        self._settle()
+        if self._beginners and self._again is None and not self._paused:
+            self._again = asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._again = None
+        if not self._stopping and not self._paused:
+            self._readable(*self._ports.values())
+
+    def _drain(self, port: Port) -> bool:
+        """Take what arrived at a port; whether there may be more."""
         earlier: _Earlier = {}
         for _ in range(_DRAIN):
             taken = port.receive()
             if taken is None:
-                break
+                return False
             data, arrival = taken
             if data[240:243] != _DISCOVER:
                 self._judge(port, data, arrival, earlier)
@@ -200,21 +217,7 @@ class DhcpServer:
                 shed = self._beginners.popleft()[0]  # the oldest: it will soon ask again anyway
                 shed.counters["shed"] += 1
             self._beginners.append((port, data, arrival))
-        self._begin()
-
-    def _begin(self) -> None:
-        """Judge some of the DISCOVERs that wait; come back for the others after what arrived meanwhile."""
-        earlier: _Earlier = {}
-        for _ in range(min(_BATCH, len(self._beginners))):
-            self._judge(*self._beginners.popleft(), earlier)
-        self._settle()
-        if self._beginners and self._again is None and not self._paused:
-            self._again = asyncio.get_running_loop().call_soon(self._begin_again)
-
-    def _begin_again(self) -> None:
-        self._again = None
-        if not self._stopping and not self._paused:
-            self._begin()
+        return True
 
     def _judge(self, port: Port, data: bytes, arrival: Arrival, earlier: _Earlier) -> None:
         try:
@@ -301,7 +304,7 @@ class DhcpServer:
         if self._paused and not self._stopping:
             self._paused = False
             self._listen()
-            self._begin()
+            self._go_on()
         self._settled.set()
 
     def _withhold(self, count: int, error: LeaseError) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from itertools import pairwise
-from socket import inet_aton
+from socket import inet_aton, inet_ntoa
 from typing import Final, Literal, Protocol
 
 from dhcp import options as opt
@@ -93,7 +93,7 @@ class Pool:
         for first, last in self.ranges:
             for number in range(first, last + 1):
                 if number not in self.excluded:
-                    yield str(IPv4Address(number))
+                    yield inet_ntoa(number.to_bytes(4, "big"))
 
     @property
     def size(self) -> int:
