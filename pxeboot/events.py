@@ -32,8 +32,8 @@ STORE_ATTEMPTS = 5  # then the batch is given up, counted: the journal must neve
 
 @dataclass(frozen=True)
 class Record:
-    """One line of the journal. `plane`: dhcp tftp boot agent multicast api ui schedule task doctor; `kind`:
-    past participle."""
+    """One line of the journal. `plane`: dhcp tftp boot agent multicast api ui schedule task doctor server;
+    `kind`: past participle."""
 
     plane: str
     kind: str

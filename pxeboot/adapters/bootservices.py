@@ -33,7 +33,7 @@ class BootServices:
     """One lease table, one DHCP server for all interfaces and ports, one TFTP server for each address."""
 
     def __init__(self, services: Services, plan: Plan) -> None:
-        self._services, self._plan = services, plan
+        self._services, self._plan, self._settings = services, plan, services.settings
         self._known = KnownHosts(services.database)
         self._seen = boot.SeenBook(services.database, services.journal)
         self._files = _CurrentFiles()
@@ -93,9 +93,9 @@ class BootServices:
                 await self._serve_dhcp(settings, plan)
             except ServiceFailed:
                 await self._end_dhcp()
-                await self._serve_dhcp(settings, old_plan)
+                await self._serve_dhcp(self._settings, old_plan)
                 raise
-        self._plan = plan
+        self._plan, self._settings = plan, settings
         self._services.leases = self._lease_view(plan)
         self._take_files(settings)
 

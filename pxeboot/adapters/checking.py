@@ -6,17 +6,20 @@ together, with the directories, boot files and ports that the daemon will want.
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any
 
 from pxeboot.adapters.interfaces import InterfaceFacts, key_of, look
-from pxeboot.adapters.plan import make_plan
+from pxeboot.adapters.plan import make_plan, together, with_source
 from pxeboot.doctor import ports
 from pxeboot.doctor.site import BOOT_ENVIRONMENT, FIRST_FILES, site_of
-from pxeboot.settings import Mistake, Reading, Settings, read
+from pxeboot.errors import ConfigError
+from pxeboot.settings import Mistake, Settings, read
 
 
 @dataclass(frozen=True)
@@ -41,37 +44,26 @@ class Checked:
 
 
 async def check(path: Path | None = None) -> Checked:
-    """Look at everything. ConfigError only when there is no TOML to look at."""
-    return await check_reading(read(path))
-
-
-async def check_reading(reading: Reading) -> Checked:
-    """Look at everything else."""
+    """Look at everything. A file that is no TOML is the one mistake told."""
+    try:
+        reading = await asyncio.to_thread(read, path)
+    except ConfigError as error:
+        return Checked(path, (Mistake("", None, error.sentence.rstrip("."), "then check again"),))
     settings = reading.settings
     interfaces, absent = await look(settings)
     found = [
-        *reading.mistakes,
-        *absent,
-        *_fitting(settings, interfaces, reading.mistakes),
-        *_links(settings, interfaces),
-        *_folders(settings),
-        *_boot_files(settings),
-        *_ports(settings, interfaces),
+        *together([*reading.mistakes, *absent], make_plan(settings, interfaces), reading.file),
+        *with_source(
+            [
+                *_links(settings, interfaces),
+                *_folders(settings),
+                *_boot_files(settings),
+                *await asyncio.to_thread(lambda: list(_ports(settings, interfaces))),
+            ],
+            reading.file,
+        ),
     ]
-    source = str(reading.file) if reading.file else "settings"
-    told = {(one.key, one.what): replace(one, source=one.source or source) for one in reversed(found)}
-    unique = list(reversed(told.values()))
-    return Checked(reading.file, tuple(sorted(unique, key=lambda one: one.level != "error")))
-
-
-def _fitting(
-    settings: Settings, interfaces: Sequence[InterfaceFacts], told: Iterable[Mistake]
-) -> Iterator[Mistake]:
-    """What the plan says; not of values that were told to be wrong already."""
-    wrong = [one.key for one in told if one.level == "error"]
-    for one in make_plan(settings, interfaces).mistakes:
-        if not any(one.key == key or one.key.startswith((f"{key}.", f"{key}[")) for key in wrong):
-            yield one
+    return Checked(reading.file, tuple(sorted(found, key=lambda one: one.level != "error")))
 
 
 def _links(settings: Settings, interfaces: Sequence[InterfaceFacts]) -> Iterator[Mistake]:
@@ -140,7 +132,8 @@ _PORT_KEYS = {"DHCP": "dhcp.mode", "PXE": "dhcp.mode", "TFTP": "tftp.port", "HTT
 
 def _ports(settings: Settings, interfaces: Sequence[InterfaceFacts]) -> Iterator[Mistake]:
     """Ports that another program has. Our own daemon, running already, is no mistake."""
-    wanted = ports.needs(site_of(settings), [one.address for one in interfaces])
+    own = [(one.name, IPv4Interface(f"{one.address}/{one.network.prefixlen}")) for one in interfaces]
+    wanted = ports.needs(site_of(settings, own), [one.address for one in interfaces])
     held = ports.read_sockets()
     try:
         holders = ports.read_holders({one.inode for one in held})

@@ -6,9 +6,10 @@ own checks are asked. `pxeboot check`, the daemon's start and its reload all use
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
 from typing import Final
 
 from dhcp.catalog import OptionError, parse_option
@@ -74,6 +75,28 @@ def make_plan(settings: Settings, interfaces: Sequence[InterfaceFacts]) -> Plan:
     mistakes += _unserved(settings, interfaces, made)
     mistakes += _boot_rules(settings)
     return Plan(tuple(interfaces), tuple(made), tuple(mistakes))
+
+
+def together(told: Iterable[Mistake], plan: Plan, file: Path | None) -> list[Mistake]:
+    """What reading told and what the plan adds, each once; nothing more about values wrong anyway."""
+    found = list(told)
+    wrong = [one.key for one in found if one.level == "error"]
+    known = {(one.key, one.what) for one in found}
+    for one in plan.mistakes:
+        follows = any(_within(one.key, key) or _within(key, one.key) for key in wrong)
+        if not follows and (one.key, one.what) not in known:
+            known.add((one.key, one.what))
+            found.append(one)
+    return with_source(found, file)
+
+
+def _within(key: str, outer: str) -> bool:
+    return key == outer or key.startswith((f"{outer}.", f"{outer}["))
+
+
+def with_source(mistakes: Iterable[Mistake], file: Path | None) -> list[Mistake]:
+    """Mistakes that only the machine shows, with the file that they are corrected in."""
+    return [replace(one, source=one.source or str(file or "settings")) for one in mistakes]
 
 
 def _placed(table: Subnet, interfaces: Sequence[InterfaceFacts]) -> Subnet:

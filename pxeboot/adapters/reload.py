@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -13,9 +13,9 @@ from pxeboot.adapters.bootservices import BootServices
 from pxeboot.adapters.container import Services
 from pxeboot.adapters.interfaces import InterfaceFacts
 from pxeboot.adapters.listening import ServiceFailed
-from pxeboot.adapters.plan import make_plan
+from pxeboot.adapters.plan import make_plan, together
 from pxeboot.errors import AppError, ConfigError
-from pxeboot.settings import Mistake, Settings, read, refuse
+from pxeboot.settings import Settings, read, refuse
 
 log = logging.getLogger("pxeboot")
 
@@ -89,11 +89,10 @@ class Reloader:
     async def _reload(self) -> Reloaded:
         services, old = self._services, self._services.settings
         reading = await asyncio.to_thread(read, self._path)
-        refuse(reading.mistakes)
         new, kept = keep_fixed(old, reading.settings)
         plan = make_plan(new, self._interfaces)
-        mistakes = with_source(plan.mistakes, str(reading.file or "settings"))
-        refuse(mistakes)
+        told = together(reading.mistakes, plan, reading.file)
+        refuse(told)
         services.settings = new
         if self._boot is not None:
             try:
@@ -103,16 +102,10 @@ class Reloader:
                 raise
         services.sessions.use(new)
         logging.getLogger().setLevel(new.server.log_level.upper())
-        warned = [*reading.mistakes, *mistakes]
-        return Reloaded(tuple(differences(old, new)), kept, tuple(one.sentence for one in warned))
+        return Reloaded(tuple(differences(old, new)), kept, tuple(one.sentence for one in told))
 
     def _record(self, kind: str, sentence: str, data: Mapping[str, Any]) -> None:
         self._services.journal.record("server", kind, sentence, data=dict(data))
-
-
-def with_source(mistakes: tuple[Mistake, ...], source: str) -> list[Mistake]:
-    """Mistakes that only the machine shows, with the file that they are corrected in."""
-    return [replace(one, source=one.source or source) for one in mistakes]
 
 
 def keep_fixed(old: Settings, new: Settings) -> tuple[Settings, tuple[str, ...]]:

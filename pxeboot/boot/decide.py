@@ -209,6 +209,7 @@ class RulesInForce:
         self._rules = BootRules()
         for _who, rules in self._levels:
             self._rules = self._rules.over(rules)
+        self._never = self._rules.menu == "never"  # somebody says so
         built_in = replace(_BUILT_IN, menu_seconds=policy.menu_seconds)
         self._rules = self._rules.over(built_in)
 
@@ -222,7 +223,7 @@ class RulesInForce:
 
     @property
     def menu(self) -> bool:
-        return self._rules.menu == "always" or self._rules.default == "menu"
+        return self._rules.menu == "always" or (self._rules.default == "menu" and not self._never)
 
     @property
     def menu_seconds(self) -> int:
@@ -308,8 +309,9 @@ def _idle(
     entries = _offered(client, policy)
     kind, _, name = default.partition(":")
     entry = next((each for each in entries if each.name == name), None) if kind == "entry" else None
-    if default == "menu" and exam is not None:
-        because = ", and no menu is shown during an exam"
+    if default == "menu" and (exam is not None or not said.menu):
+        why_not = "no menu is shown during an exam" if exam is not None else said.origin("menu")
+        because = f", and {why_not}"
     if kind == "entry" and entry is None:
         because += f", but it has no such entry on {client.firmware}"
     if exam is None and said.menu:

@@ -41,7 +41,8 @@ def check(
         print_json(found.to_dict())
     else:
         for one in found.mistakes:
-            console.out(f"{one.level}: {one.source}: {one.sentence}", highlight=False)
+            where = f"{one.source}: " if one.source else ""
+            console.out(f"{one.level}: {where}{one.sentence}", highlight=False)
         errors = sum(one.level == "error" for one in found.mistakes)
         warnings = len(found.mistakes) - errors
         console.print("the settings are right" if found.ok else f"{errors} to correct", end="")

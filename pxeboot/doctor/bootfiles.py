@@ -19,6 +19,8 @@ FILES, SIGNATURES = "boot-files", "secure-boot"
 
 # Certificates of Microsoft's that firmware has in its db, and that sign other people's loaders.
 _MICROSOFT: Final = ("Microsoft Corporation UEFI CA 2011", "Microsoft UEFI CA 2023")
+# Nobody signs these; our menus say so where Secure Boot is on.
+UNSIGNED: Final = ("ipxe.efi", "memtest.efi")
 _BUILD: Final = N_("Build it: `pxeboot bootenv build`.")
 
 
@@ -198,10 +200,10 @@ def _judge_next(name: str, program: Signed, shim: Signed | None, facts: dict[str
     if not program.signers:
         return Finding(
             SIGNATURES,
-            "note" if name == "ipxe.efi" else "warning",
+            "note" if name in UNSIGNED else "warning",
             name,
             N_("%(name)s is not signed: with Secure Boot on it does not start."),
-            "" if name == "ipxe.efi" else N_("Use the signed one: `pxeboot bootenv build`."),
+            "" if name in UNSIGNED else N_("Use the signed one: `pxeboot bootenv build`."),
             facts,
         )
     if shim is None:

@@ -60,14 +60,13 @@ class Chosen:
 def policy(settings: Settings, entries: tuple[MenuEntry, ...] = ()) -> BootPolicy:
     """The settings a decision depends on."""
     boot = settings.boot
-    said = {key: getattr(boot, key, None) for key in ("local_boot", "default", "menu")}
     return BootPolicy(
         unknown_host=boot.unknown_host,
         menu_seconds=boot.menu_seconds,
         validity=timedelta(seconds=boot.token_seconds),
-        rules=BootRules.parse(said),
+        rules=BootRules.parse({"local_boot": boot.local_boot, "default": boot.default, "menu": boot.menu}),
         entries=entries,
-        quarantine_message=getattr(boot, "quarantine_message", ""),
+        quarantine_message=boot.quarantine_message,
     )
 
 

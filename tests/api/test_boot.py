@@ -237,9 +237,7 @@ async def test_strangers_see_no_menu_of_another_machine(served: Served) -> None:
 
 
 async def test_registration_at_once_gets_a_token_for_registration(tmp_path: Path) -> None:
-    made = Served(tmp_path / "data", boot={"unknown_host": "menu"})
-    boot = made.settings.boot.model_copy(update={"unknown_host": "register"})
-    made.settings = made.services.settings = made.settings.model_copy(update={"boot": boot})
+    made = Served(tmp_path / "data", boot={"unknown_host": "register"})
     try:
         async with made.client() as client:
             script = await client.get(f"/boot/grub/{mac(9)}")

@@ -157,13 +157,17 @@ def test_off_serves_files_only(lan: Site) -> None:
         assert lan.ask(lan.one, pxe(xid=31), seconds=1) is None
         assert "undionly.kpxe" in daemon.command("dhcp", "snippet", "dnsmasq").stdout
         assert daemon.client(token=False).get("/boot/files/shimx64.efi").status == 200
+        checked = daemon.command("check")  # our own daemon having the ports is no mistake
+        assert checked.returncode == 0, checked.stdout
+        assert "no machine can run a task" in checked.stdout
 
 
 def test_new_settings_while_it_runs(lan: Site) -> None:
     before = TWO_NETWORKS % "full"
     with lan.daemon(before) as daemon:
         # a mistake: nothing changes, everything is told
-        lan.write(before.replace("10.20.0.100-10.20.0.109", "10.99.0.1") + "[tasks]\nmax_attempts = 'many'\n")
+        bad = before.replace("10.20.0.100-10.20.0.109", "10.99.0.1")
+        lan.write(bad + "[tasks]\nmax_attempts = 'many'\n[boot]\ndefault = 'beos'\n")
         daemon.hang_up()
         daemon.wait_for("the settings were not taken over")
         for mistake in ("dhcp.subnets[0].pools[0] = '10.99.0.1' is outside", "tasks.max_attempts = 'many'"):
@@ -172,10 +176,11 @@ def test_new_settings_while_it_runs(lan: Site) -> None:
         assert {one["field"] for one in refused["data"]["mistakes"]} == {
             "dhcp.subnets[0].pools[0]",
             "tasks.max_attempts",
+            "boot.default",
         }
         problem = daemon.client().post("/api/v1/settings:reload")
         assert (problem.status, problem.json()["code"]) == (422, "settings-refused")
-        assert len(problem.json()["errors"]) == 2
+        assert len(problem.json()["errors"]) == 3
         told = daemon.command("reload")
         assert told.returncode == 2
         assert "tasks.max_attempts" in told.stderr

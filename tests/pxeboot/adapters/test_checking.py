@@ -110,7 +110,10 @@ def test_what_the_environment_says_wrongly_is_named_as_such(
 
 
 def test_no_toml_at_all(tmp_path: Path) -> None:
-    from pxeboot.errors import ConfigError
-
-    with pytest.raises(ConfigError, match="not valid TOML"):
-        check(tmp_path, "data_dir = ")
+    done = check(tmp_path, "data_dir = ")
+    assert done.exit_code == 2
+    assert "pxeboot.toml: not valid TOML: Invalid value" in done.output
+    answer = json.loads(check(tmp_path, "data_dir = ", "--json").output)
+    assert (answer["ok"], len(answer["mistakes"])) == (False, 1)
+    absent = CliRunner().invoke(app, ["check", "--config", str(tmp_path / "absent.toml")])
+    assert (absent.exit_code, "no such settings file" in absent.output) == (2, True)

@@ -147,6 +147,8 @@ def test_a_menu_for_an_idle_machine():
     assert "host B204-01 says default = menu" in idle(default="menu").reason
     assert idle(default="menu").menu_seconds == 20
     assert idle(menu="never", group=BootRules(menu="always")).action == "local"
+    never = idle(menu="never", group=BootRules(default="menu"))
+    assert (never.action, "host B204-01 says menu = never" in never.reason) == ("local", True)
     assert idle(menu="always", default="entry:memtest").default == "memtest"
 
 
