@@ -1,141 +1,22 @@
-"""The scripts on real firmware: one QEMU machine at a time, our HTTP application on loopback, QEMU's own
-DHCP and TFTP.
+"""The scripts on real firmware: ways to the own disk, and menus.
 
-What the whole daemon does with firmware is seen in tests/e2e; here are ways to the own disk and menus.
+What the whole daemon does with firmware is seen in tests/e2e; more entries in test_machine_entries.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
-import socket
 import struct
-import subprocess
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 
-from api.app import create_app
-from pxeboot.adapters import container
-from pxeboot.adapters.boottree import virtual_file
-from pxeboot.adapters.leaseview import LeaseView
-from pxeboot.bootenv import build
-from pxeboot.db.models import BootEntry
-from pxeboot.lab import disks, processes
-from pxeboot.lab.console import Console
+from pxeboot.lab import disks
 from pxeboot.lab.disks import Partition
-from pxeboot.services import entry_passwords, groups, hosts, lookup
-from tests.plane import Plane
+from tests.pxeboot.boot.machines import PASSWORD, SLOW, Site, machine, on_firmware
 
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.timeout(600),
-    pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="QEMU is not installed"),
-]
-MAC = "52:54:00:12:34:01"
-REPOSITORY = Path(__file__).parents[3]
-OVMF = Path("/usr/share/OVMF")
-SLOW = 120.0  # seconds, on a busy machine; a few on an idle one
-PASSWORD = "sesame-1&2"
-
-
-@pytest.fixture(scope="module")
-def boot_files() -> Path:
-    place = Path(os.environ.get("PXEBOOT_BOOTENV_DIR", REPOSITORY / "var"))
-    return build(place / "boot", place / "cache").path
-
-
-class Site(Plane):
-    """A control plane with its application on a loopback port, which QEMU's machines see as 10.0.2.2."""
-
-    def __init__(self, data_dir: Path, boot_files: Path, **boot: Any) -> None:
-        super().__init__(data_dir, boot=boot)
-        self.settings.boot_dir.symlink_to(boot_files)
-        listener = socket.socket()
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(16)
-        self.base_url = f"http://10.0.2.2:{listener.getsockname()[1]}"
-        self.services = container.open_services(self.settings, base_url=self.base_url)
-        self.services.leases = LeaseView(None, neighbour=lambda address: None)
-        config = uvicorn.Config(create_app(self.services), log_level="warning", access_log=False)
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, args=([listener],))
-        self._thread.start()
-        self.tftp = data_dir / "tftp"
-        (self.tftp / "grub").mkdir(parents=True)
-        for name in ("shimx64.efi", "grubx64.efi", "undionly.kpxe"):
-            shutil.copy(boot_files / name, self.tftp / name)
-        (self.tftp / "grub/grub.cfg").write_bytes(virtual_file("grub/grub.cfg", self.base_url, "en") or b"")
-
-    def close(self) -> None:
-        self._server.should_exit = True
-        self._thread.join(10)
-        container.close(self.services)
-        self.database.close()
-
-    def host(self, **rules: Any) -> None:
-        with self.write() as session:
-            groups.create_group(session, name="B204", name_template="B204-##")
-            hosts.create_host(session, name="pc1", macs=[MAC], group="B204")
-            row = lookup.group(session, "B204")
-            row.boot = rules
-            session.add(row)
-
-    def entry(self, name: str, kind: str, *, password: str = "", **more: Any) -> None:
-        sealed = entry_passwords.sealed(password) if password else ""
-        with self.write() as session:
-            session.add(BootEntry(name=name, title=f"Entry {name}", kind=kind, password_hash=sealed, **more))
-
-    def script(self) -> str:
-        return f"{self.base_url}/boot/ipxe?mac={MAC}&platform=pcbios"
-
-
-@pytest.fixture
-def site(tmp_path: Path, boot_files: Path) -> Iterator[Site]:
-    made = Site(tmp_path / "data", boot_files)
-    yield made
-    made.close()
-
-
-@contextlib.contextmanager
-def machine(
-    site: Site, folder: Path, bootfile: str, disk: Path | None, uefi: bool = False
-) -> Iterator[Console]:
-    """Switch a machine on that gets `bootfile` by DHCP; off at the end."""
-    command = [processes.need("qemu-system-x86_64"), "-nodefaults", "-display", "none", "-no-reboot"]
-    command += ["-accel", "tcg,thread=multi", "-cpu", "qemu64,+rdrand", "-m", "384"]
-    command += ["-machine", "q35,graphics=off,vmport=off"]
-    netdev = f"user,id=n0,tftp={site.tftp},bootfile={bootfile.replace(',', ',,')}"
-    command += ["-netdev", netdev, "-device", f"virtio-net-pci,netdev=n0,mac={MAC},bootindex=0"]
-    if uefi:
-        command[-1] += ",romfile="
-        shutil.copyfile(OVMF / "OVMF_VARS_4M.fd", folder / "vars.fd")
-        command += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={OVMF / 'OVMF_CODE_4M.fd'}"]
-        command += ["-drive", f"if=pflash,unit=1,format=raw,file={folder / 'vars.fd'}"]
-        for name in ("IPv6PXESupport", "IPv6Support"):
-            command += ["-fw_cfg", f"name=opt/org.tianocore/{name},string=n"]
-    if disk is not None:
-        command += ["-drive", f"if=none,id=d0,format=raw,cache=unsafe,file={disk}"]
-        command += ["-device", "ide-hd,drive=d0,bus=ide.0,bootindex=1"]
-    serial = Path("/tmp") / f"pxb-{os.getpid()}.serial"  # a Unix socket's path is short
-    serial.unlink(missing_ok=True)
-    command += ["-chardev", f"socket,id=s,path={serial},server=on,wait=on", "-serial", "chardev:s"]
-    process = processes.spawn(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    console = Console(Path(os.environ.get("PXEBOOT_TEST_LOGS", folder)) / "console.log")
-    try:
-        console.attach(serial, 15)
-        yield console
-    finally:
-        process.kill()
-        process.wait(10)
-        console.detach()
-        serial.unlink(missing_ok=True)
+pytestmark = on_firmware
 
 
 def printer(at: int, text: str) -> bytes:
@@ -250,7 +131,7 @@ def test_a_uefi_menu_with_a_password_and_a_locked_command_line(
 ) -> None:
     site.host(menu="always", menu_seconds=0)
     site.entry("tools", "shell", password=PASSWORD, key="t", hidden=True)
-    with machine(site, tmp_path, "shimx64.efi", uefi_disk, uefi=True) as console:
+    with machine(site, tmp_path, "shimx64.efi", uefi_disk, "uefi") as console:
         console.expect("Start Linux", SLOW)
         assert "Entry tools" not in console.text
         console.send("c")
@@ -275,6 +156,6 @@ def test_a_uefi_menu_with_a_password_and_a_locked_command_line(
 
 def test_a_uefi_machine_starts_linux(site: Site, tmp_path: Path, uefi_disk: Path) -> None:
     site.host(default="linux")
-    with machine(site, tmp_path, "shimx64.efi", uefi_disk, uefi=True) as console:
+    with machine(site, tmp_path, "shimx64.efi", uefi_disk, "uefi") as console:
         console.expect("EFI/debian/shimx64.efi", SLOW)
         console.expect("iPXE initialising devices", SLOW)
