@@ -6,8 +6,9 @@ Nothing here redirects: no loader follows.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import Annotated, Final, get_args
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
@@ -17,7 +18,7 @@ from api.files import file_answer, text_answer
 from api.v1.deps import ServicesDep
 from pxeboot.adapters.boottree import virtual_file
 from pxeboot.adapters.container import Services
-from pxeboot.boot.decide import BootDecision, Client, Firmware
+from pxeboot.boot.decide import BootDecision, Choice, Client, Firmware
 from pxeboot.boot.rules import LOCAL_BOOTS, BootRules, RuleError
 from pxeboot.boot.scripts import (
     GRUB_PLATFORMS,
@@ -90,8 +91,16 @@ def grub_on(platform: Platform, mac: str, request: Request, these: ServicesDep, 
 
 
 @router.api_route("/boot/grub/{platform}/{mac}/{how}", methods=GET_HEAD)
-def handed_over(platform: Platform, mac: str, how: str, request: Request, these: ServicesDep) -> Response:
-    """What GRUB does for an iPXE that was told to start the own disk in a way iPXE does not know."""
+def handed_over(
+    platform: Platform, mac: str, how: str, request: Request, these: ServicesDep, address: Peer
+) -> Response:
+    """What GRUB does for an iPXE that was told to start the own disk in a way iPXE does not know; or, with a
+    choice as `how`, the script for who chose to register at the menu."""
+    if choice := _choice(how):
+        client = Client(_mac(mac), _firmware(platform), "grub", choice)
+        decision, token = _decide(these, client, request, address, "")
+        script = grub_config(decision, _context(these, client, request, token))
+        return PlainTextResponse(script, headers=NO_STORE)
     client = Client(_mac(mac), _firmware(platform), "grub")
     if how != "firmware-setup":
         try:
@@ -104,7 +113,7 @@ def handed_over(platform: Platform, mac: str, how: str, request: Request, these:
             "boot.handed-over",
             f"iPXE on {client.mac} handed over to GRUB: {how}.",
             mac=client.mac,
-            data={"address": peer(request), "firmware": client.firmware, "local": how},
+            data={"address": address, "firmware": client.firmware, "local": how},
         )
     return PlainTextResponse(grub_local(how, _context(these, client, request)), headers=NO_STORE)
 
@@ -117,9 +126,10 @@ def ipxe(
     mac: str,
     uuid: str = "",
     platform: Annotated[str, Query(description="iPXE's ${platform}: pcbios or efi")] = "",
+    choice: Annotated[str, Query(description="what was chosen at the menu, if anything")] = "",
 ) -> Response:
     """The iPXE script for one machine."""
-    client = _ipxe_client(mac, platform)
+    client = replace(_ipxe_client(mac, platform), choice=_choice(choice))
     decision, token = _decide(these, client, request, address, uuid)
     return PlainTextResponse(ipxe_script(decision, _context(these, client, request, token)), headers=NO_STORE)
 
@@ -219,6 +229,11 @@ def _firmware(platform: str) -> Firmware:
     if firmware is None:
         raise NotFound("GRUB platform", platform[:40], f"There are {', '.join(FIRMWARES)}.")
     return firmware
+
+
+def _choice(text: str) -> Choice | None:
+    """What was chosen at the menu; None for what is no choice of ours."""
+    return next((choice for choice in get_args(Choice) if choice == text), None)
 
 
 def _ipxe_client(mac: str, platform: str) -> Client:

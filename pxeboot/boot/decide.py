@@ -27,6 +27,7 @@ __all__ = [
     "Action",
     "BootDecision",
     "BootPolicy",
+    "Choice",
     "Client",
     "ExamFacts",
     "Firmware",
@@ -42,7 +43,8 @@ __all__ = [
 Action: TypeAlias = Literal["local", "menu", "agent", "entry", "refuse"]
 Firmware: TypeAlias = Literal["bios", "uefi-x64", "uefi-ia32", "uefi-arm64", "unknown"]
 Loader: TypeAlias = Literal["firmware", "ipxe", "grub", "agent"]
-Mode: TypeAlias = Literal["task", "register-quick", "register-full"]
+Choice: TypeAlias = Literal["register-quick", "register-full"]
+Mode: TypeAlias = Literal["task"] | Choice
 UnknownHost: TypeAlias = Literal["ignore", "menu", "register", "quarantine"]
 
 # The boot environment is built for amd64, which a 64-bit PC runs under BIOS, too.
@@ -101,11 +103,13 @@ class ExamFacts:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Who asks. `mac` is lower case with colons; `loader` is the program that will read our answer."""
+    """Who asks. `mac` is lower case with colons; `loader` is the program that will read our answer; `choice`
+    is what somebody chose at the menu we gave it."""
 
     mac: str
     firmware: Firmware = "unknown"
     loader: Loader = "firmware"
+    choice: Choice | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +283,9 @@ def _unknown(
     if policy.unknown_host == "register":
         reason = f"Nobody has registered {client.mac}, so it registers itself ({setting})."
         return BootDecision("agent", reason, until, mode="register-quick")
+    if client.choice is not None:
+        reason = f"Nobody has registered {client.mac}, and at its menu somebody chose to ({client.choice})."
+        return BootDecision("agent", reason, until, mode=client.choice)
     reason = f"Nobody has registered {client.mac}: a menu offers to register it or to boot its own disk."
     return BootDecision(
         "menu",

@@ -145,7 +145,7 @@ ENTRY_KINDS: Final[Mapping[str, EntryKind]] = {
         optional=("arguments", "preseed"),
         about="A distribution's network installer; `preseed` is the URL of its answers (url=…).",
     ),
-    "iso": EntryKind(required=("file",), optional=("arguments",), about="A CD image that can boot by HTTP."),
+    "iso": EntryKind(required=("file",), about="A CD image that can boot by HTTP."),
     "efi": EntryKind(required=("file",), firmware="uefi", about="An EFI program."),
     "ipxe": EntryKind(required=("url",), about="An iPXE script of another server or program."),
     "memtest": EntryKind(about="Memtest86+; unsigned, so not where Secure Boot is on."),

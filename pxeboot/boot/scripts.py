@@ -80,7 +80,7 @@ class ScriptContext:
     """What a script needs besides the decision.
 
     `base_url`: ours as this machine reaches it, `http://ADDRESS[:PORT]`. `token`: of this boot, needed by the
-    actions `agent` and `menu` with registration. `key`: our Ed25519 public key in hex. `kernel_arguments`:
+    action `agent`. `key`: our Ed25519 public key in hex. `kernel_arguments`:
     words added to the kernel's command line. `firmware` is the client's.
     """
 
@@ -98,7 +98,7 @@ class ScriptContext:
 
 @dataclass(frozen=True, slots=True)
 class MenuItem:
-    """One line of a menu. `what`: `local`, `agent` or `entry`; `how` the strategy or the agent's mode."""
+    """One line of a menu. `what`: `local`, `register` or `entry`; `how` the strategy or the agent's mode."""
 
     id: str
     text: str
@@ -115,8 +115,8 @@ def menu_items(decision: BootDecision, texts: MenuTexts) -> list[MenuItem]:
         items.append(MenuItem("windows", texts.windows, "w", "local", "windows"))
         items.append(MenuItem("linux", texts.linux, "x", "local", "linux"))
     if decision.registers:
-        items.append(MenuItem("register-quick", texts.register_quick, "r", "agent", "register-quick"))
-        items.append(MenuItem("register-full", texts.register_full, "q", "agent", "register-full"))
+        items.append(MenuItem("register-quick", texts.register_quick, "r", "register", "register-quick"))
+        items.append(MenuItem("register-full", texts.register_full, "q", "register", "register-full"))
     for entry in sorted(decision.entries, key=lambda each: each.hidden):
         text = "" if entry.hidden else entry.title
         items.append(MenuItem(f"entry-{entry.name}", text, entry.key, "entry", entry=entry))
@@ -191,6 +191,12 @@ def entry_arguments(entry: MenuEntry) -> list[str]:
     return words
 
 
+def serial_console(context: ScriptContext) -> list[str]:
+    """The serial line among the site's kernel arguments, for memtest, which knows one and no other console."""
+    words = context.kernel_arguments.split()
+    return [word for word in words if word.startswith("console=ttyS")][:1]
+
+
 def loaders(firmware: Firmware, how: str) -> list[str]:
     """Paths on an ESP that start a system of the kind `how` says, in the order to try them."""
     processor = PROCESSORS.get(firmware, "x64")
@@ -239,6 +245,7 @@ def _render(template: str, decision: BootDecision | None, context: ScriptContext
         "message_seconds": MESSAGE_SECONDS,
         "kernel_line": functools.partial(kernel_line, context),
         "entry_arguments": entry_arguments,
+        "serial_console": functools.partial(serial_console, context),
         "url": url,
         "grub_file": grub_file,
     }

@@ -26,6 +26,7 @@ class MenuTexts:
     no_system: str = "No system on the local disk: asking the server again in 30 seconds. Esc leaves."
     failed: str = "This did not work."
     unsigned: str = "Secure Boot is on, and this program is not signed: it cannot be started here."
+    no_cd_menu: str = "This CD image brings no menu for this (loopback.cfg): it cannot be started here."
     needs_ipxe: str = "This works on machines that boot with iPXE only."
     refused: str = "This computer may not boot from the network."
     wrong_password: str = "The name or the password is wrong."
@@ -49,6 +50,7 @@ def menu_texts(_: Callable[[str], str]) -> MenuTexts:
         no_system=_("No system on the local disk: asking the server again in 30 seconds. Esc leaves."),
         failed=_("This did not work."),
         unsigned=_("Secure Boot is on, and this program is not signed: it cannot be started here."),
+        no_cd_menu=_("This CD image brings no menu for this (loopback.cfg): it cannot be started here."),
         needs_ipxe=_("This works on machines that boot with iPXE only."),
         refused=_("This computer may not boot from the network."),
         wrong_password=_("The name or the password is wrong."),

@@ -21,7 +21,7 @@ _KEYWORDS = frozenset({"if", "then", "elif", "else", "while", "until", "do", "!"
 @dataclass
 class Entry:
     """One thing that can be booted: its title, the kernel's arguments (None: no ``linux`` command) and
-    initrds.
+    initrds; or the configuration that it goes on with.
     """
 
     title: str
@@ -29,6 +29,7 @@ class Entry:
     kernel: str | None = None
     arguments: tuple[str, ...] = ()
     initrd: tuple[str, ...] = ()
+    config: str = ""
 
     @property
     def command_line(self) -> str | None:
@@ -175,3 +176,5 @@ def _follow(entry: Entry, name: str, arguments: list[str]) -> None:
         entry.kernel, entry.arguments = arguments[0], tuple(arguments[1:])
     elif name in ("initrd", "initrdefi") and not entry.initrd:
         entry.initrd = tuple(arguments)
+    elif name == "configfile" and arguments and not entry.config:
+        entry.config = arguments[0]

@@ -221,17 +221,19 @@ class SimulatedHost:
         """Fetch and read this host's GRUB configuration; the entry it would boot, None when it waits at a
         menu.
         """
+        script = self._read_script(lease, f"/boot/grub/{self.mac.replace(':', '-')}")
+        entry = next((each for each in script.entries if each.id == "register-quick"), None)
+        if self.register and entry is not None:
+            script = self._read_script(lease, entry.config.partition(")")[2])
+        return script.chosen()
+
+    def _read_script(self, lease: Lease, path: str) -> grubscript.Script:
         client = netns.HttpClient(self.namespace, lease.server, self.http_port, timeout=15)
-        answer = client.get(f"/boot/grub/{self.mac.replace(':', '-')}")
+        answer = client.get(path)
         if answer.status != 200:
             raise LabError(f"{self.name}: its boot script was answered {answer.status}: {answer.text[:200]}")
         self._note(f"--- boot script\n{answer.text}\n---")
-        script = grubscript.parse(answer.text, {"net_default_server": lease.server, "grub_platform": "efi"})
-        if self.register:
-            for entry in script.entries:
-                if entry.parameters.get("pxeboot.mode") == "register-quick":
-                    return entry
-        return script.chosen()
+        return grubscript.parse(answer.text, {"net_default_server": lease.server, "grub_platform": "efi"})
 
     def _ask_dhcp(self, *, firmware: bool) -> Lease:
         self._stop_client()

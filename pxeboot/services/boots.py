@@ -145,14 +145,15 @@ def begin(
             decision = decide(known.host, None, known.task, client, now, rules)
             task_id = known.task_id
     token = ""
-    if decision.action == "agent" or decision.registers:
+    # A menu has none: it may wait for longer than a token lives. Who chooses to register asks again.
+    if decision.action == "agent":
         if decision.mode != "task":
             task_id = None
         token = tokens.issue(
             session,
             mac=client.mac,
             address=address,
-            # One menu offers both ways to register; the agent says which was chosen by what it asks for.
+            # The agent says which way to register was chosen by what it asks for.
             mode="task" if decision.mode == "task" else "register",
             host_id=known.host_id,
             task_id=task_id,

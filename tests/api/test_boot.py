@@ -40,11 +40,43 @@ async def test_head_and_get_agree_and_only_get_counts(served: Served, client: ht
 
 
 async def test_an_unknown_machine_gets_a_menu_in_both_languages_of_loaders(client: httpx.AsyncClient) -> None:
-    grub = await client.get(f"/boot/grub/{mac(9).replace(':', '-')}")
-    assert "pxeboot.mode=register-quick" in grub.text
+    own = mac(9).replace(":", "-")
+    grub = await client.get(f"/boot/grub/{own}")
+    assert f"configfile '(http,10.20.0.1)/boot/grub/x86_64-efi/{own}/register-quick'" in grub.text
     ipxe = await client.get("/boot/ipxe", params={"mac": mac(9), "uuid": ""})
     assert ipxe.text.startswith("#!ipxe")
-    assert len(token_in(ipxe.text)) == 43
+    assert "&choice=register-full ||" in ipxe.text
+
+
+async def test_who_chooses_to_register_gets_a_token_then_however_long_the_menu_waited(
+    served: Served, client: httpx.AsyncClient
+) -> None:
+    for menu in (f"/boot/grub/{mac(1)}", f"/boot/ipxe?mac={mac(1)}&uuid=&platform=pcbios"):
+        assert "pxeboot.token" not in (await client.get(menu)).text
+    with served.read() as session:
+        assert session.exec(select(BootToken)).all() == []
+    for chosen, mode in (
+        (f"/boot/grub/x86_64-efi/{mac(1)}/register-quick", "register-quick"),
+        (f"/boot/ipxe?mac={mac(1)}&uuid=&platform=pcbios&choice=register-full", "register-full"),
+    ):
+        head, get = await client.head(chosen), await client.get(chosen)
+        assert head.headers["content-length"] == get.headers["content-length"]
+        assert f"pxeboot.mode={mode}" in get.text
+        assert get.headers["cache-control"] == "no-store"
+        checkin = {"token": token_in(get.text), "mac": mac(1), "agent": "1", "inventory": {}}
+        assert (await client.post("/agent/v1/checkin", json=checkin)).status_code == 200
+
+
+async def test_a_choice_counts_at_the_menu_it_was_made_at_only(
+    served: Served, client: httpx.AsyncClient
+) -> None:
+    choice = f"/boot/grub/x86_64-efi/{mac(1)}/register-quick"
+    served.services.leases._neighbour = {"10.20.0.106": mac(6)}.get
+    async with served.client(6) as stranger:
+        assert "pxeboot.token" not in (await stranger.get(choice)).text
+    assert "pxeboot.token" not in (await client.get(f"/boot/ipxe?mac={mac(1)}&choice=task")).text
+    served.room(1)  # meanwhile somebody registered it elsewhere
+    assert "pxeboot.token" not in (await client.get(choice)).text
 
 
 async def test_somebody_else_cannot_fetch_a_machines_script(served: Served) -> None:

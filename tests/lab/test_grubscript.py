@@ -63,6 +63,11 @@ def test_a_menu_takes_its_default_by_id_and_offers_the_others() -> None:
     assert register.parameters == {"pxeboot.mode": "register-quick", "pxeboot.token": "abc"}
 
 
+def test_an_entry_may_go_on_with_another_configuration() -> None:
+    script = grubscript.parse("menuentry a --id a {\n configfile '(http,10.0.0.1)/b'\n echo no\n}\n")
+    assert (script.entries[0].config, script.entries[0].kernel) == ("(http,10.0.0.1)/b", None)
+
+
 def test_a_menu_without_a_timeout_waits_for_somebody() -> None:
     assert grubscript.parse("menuentry a {\n true\n}\n").chosen() is None
     assert grubscript.parse("set timeout=-1\nmenuentry a {\n true\n}\n").chosen() is None

@@ -44,7 +44,11 @@ class Site(Plane):
 
     def __init__(self, data_dir: Path, boot_files: Path, **boot: Any) -> None:
         super().__init__(data_dir, boot=boot)
-        self.settings.boot_dir.symlink_to(boot_files)
+        self.settings.boot_dir.mkdir()
+        for file in boot_files.iterdir():
+            (self.settings.boot_dir / file.name).hardlink_to(file)
+        self.extra = self.settings.boot_dir / "extra"
+        self.extra.mkdir()
         listener = socket.socket()
         listener.bind(("127.0.0.1", 0))
         listener.listen(16)
@@ -57,9 +61,10 @@ class Site(Plane):
         self._thread.start()
         self.tftp = data_dir / "tftp"
         (self.tftp / "grub").mkdir(parents=True)
-        for name in ("shimx64.efi", "grubx64.efi", "undionly.kpxe"):
+        for name in ("shimx64.efi", "grubx64.efi", "undionly.kpxe", "ipxe.efi"):
             shutil.copy(boot_files / name, self.tftp / name)
-        (self.tftp / "grub/grub.cfg").write_bytes(virtual_file("grub/grub.cfg", self.base_url, "en") or b"")
+        for name in ("grub/grub.cfg", "autoexec.ipxe"):
+            (self.tftp / name).write_bytes(virtual_file(name, self.base_url, "en") or b"")
 
     def close(self) -> None:
         self._server.should_exit = True

@@ -102,6 +102,19 @@ def test_unknown_machines(setting, action, words):
     assert decide(None, EXAM, None, PC, NOW, policy).message == ""
 
 
+@pytest.mark.parametrize("choice", ["register-quick", "register-full"])
+def test_what_was_chosen_at_the_menu(choice):
+    chosen = replace(PC, choice=choice)
+    decision = decide(None, None, None, chosen, NOW)
+    assert (decision.action, decision.mode) == ("agent", choice)
+    assert f"somebody chose to ({choice})" in decision.reason
+    # Where the menu would not offer it any more, it means nothing.
+    assert decide(None, EXAM, None, chosen, NOW).action == "local"
+    for setting in ("ignore", "quarantine"):
+        assert decide(None, None, None, chosen, NOW, BootPolicy(unknown_host=setting)).action == "local"
+    assert decide(B204, None, None, chosen, NOW).action == "local"
+
+
 def test_quarantine_without_a_message_says_who():
     assert PC.mac in decide(None, None, None, PC, NOW, BootPolicy(unknown_host="quarantine")).message
 
