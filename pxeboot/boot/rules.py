@@ -32,8 +32,8 @@ LOCAL_BOOTS: Final = ("auto", "sanboot", "search", "firmware", "windows", "linux
 DEFAULTS: Final = ("local", "windows", "linux", "menu")
 """What an idle machine does, besides `entry:NAME`."""
 MENUS: Final = ("never", "always")
-RESERVED_KEYS: Final = "clerqwx"
-"""Keys of the menus' own entries and of GRUB's (`c` console, `e` edit)."""
+RESERVED_KEYS: Final = "clerqvwx"
+"""Keys of the menus' own entries and of GRUB's (`c` console, `e` edit, `v` one line down)."""
 LONGEST_MENU: Final = 3600
 
 _PARTITION: Final = re.compile(r"partition:hd[0-9]{1,2},(?:gpt|msdos)[1-9][0-9]{0,2}")

@@ -192,7 +192,7 @@ def entry_arguments(entry: MenuEntry) -> list[str]:
 
 
 def serial_console(context: ScriptContext) -> list[str]:
-    """The serial line among the site's kernel arguments, for memtest, which knows one and no other console."""
+    """The serial line among the site's kernel arguments, for memtest, which knows one and the screen."""
     words = context.kernel_arguments.split()
     return [word for word in words if word.startswith("console=ttyS")][:1]
 

@@ -245,7 +245,7 @@ def network(
         server = Server(room, boot_files, settings)
         foreign = None
         if beside is not None:
-            if settings.get("dhcp", {}).get("mode") == "off":
+            if settings.get("dhcp", {}).get("mode") == "off" and not fragment:
                 # It has what we tell its administrator to put into it.
                 server.start()
                 fragment = server.command("dhcp", "snippet", beside).decode()

@@ -21,7 +21,7 @@ def boot_files() -> Path:
 
 
 @pytest.fixture
-def site(tmp_path: Path, boot_files: Path) -> Iterator[Site]:
-    made = Site(tmp_path / "data", boot_files)
+def site(request: pytest.FixtureRequest, tmp_path: Path, boot_files: Path) -> Iterator[Site]:
+    made = Site(tmp_path / "data", boot_files, **getattr(request, "param", {}))
     yield made
     made.close()

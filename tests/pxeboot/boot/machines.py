@@ -14,12 +14,13 @@ from typing import Any, Literal
 
 import pytest
 import uvicorn
+from sqlmodel import select
 
 from api.app import create_app
 from pxeboot.adapters import container
 from pxeboot.adapters.boottree import virtual_file
 from pxeboot.adapters.leaseview import LeaseView
-from pxeboot.db.models import BootEntry
+from pxeboot.db.models import BootEntry, BootToken
 from pxeboot.lab import processes
 from pxeboot.lab.console import Console
 from pxeboot.services import entry_passwords, groups, hosts, lookup
@@ -84,6 +85,16 @@ class Site(Plane):
         sealed = entry_passwords.sealed(password) if password else ""
         with self.write() as session:
             session.add(BootEntry(name=name, title=f"Entry {name}", kind=kind, password_hash=sealed, **more))
+
+    def bring(self, file: Path) -> str:
+        """Put a file below extra/, as an administrator does; the name for entries."""
+        shutil.copy(file, self.extra / file.name)
+        return file.name
+
+    def tokens(self) -> list[BootToken]:
+        """The boot tokens that are out."""
+        with self.read() as session:
+            return list(session.exec(select(BootToken)))
 
     def script(self) -> str:
         return f"{self.base_url}/boot/ipxe?mac={MAC}&platform=pcbios"
