@@ -27,6 +27,7 @@ class MenuTexts:
     failed: str = "This did not work."
     unsigned: str = "Secure Boot is on, and this program is not signed: it cannot be started here."
     no_cd_menu: str = "This CD image brings no menu for this (loopback.cfg): it cannot be started here."
+    no_cd_by_http: str = "CD images cannot be read after UEFI HTTP Boot: let this computer boot by PXE."
     needs_ipxe: str = "This works on machines that boot with iPXE only."
     refused: str = "This computer may not boot from the network."
     wrong_password: str = "The name or the password is wrong."
@@ -51,6 +52,7 @@ def menu_texts(_: Callable[[str], str]) -> MenuTexts:
         failed=_("This did not work."),
         unsigned=_("Secure Boot is on, and this program is not signed: it cannot be started here."),
         no_cd_menu=_("This CD image brings no menu for this (loopback.cfg): it cannot be started here."),
+        no_cd_by_http=_("CD images cannot be read after UEFI HTTP Boot: let this computer boot by PXE."),
         needs_ipxe=_("This works on machines that boot with iPXE only."),
         refused=_("This computer may not boot from the network."),
         wrong_password=_("The name or the password is wrong."),
