@@ -7,6 +7,7 @@ Everything here runs on the event loop and answers from memory.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -28,6 +29,8 @@ from pxeboot.settings import Settings
 from tftp.server import RequestIgnored, RequestRefused, ServerEvent, TransferEnded
 from tftp.transfer import TransferCompleted
 
+log = logging.getLogger(__name__)
+
 FLUSH_SECONDS = 2.0
 
 
@@ -44,12 +47,16 @@ class SeenBook:
             self._seen[mac] = (address or self._seen.get(mac, ("", None))[0], datetime.now(UTC))
 
     async def run(self) -> None:
-        """Write for ever."""
+        """Write for ever. What cannot be written now is tried again: it must not end the daemon."""
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
             if self._seen:
                 seen, self._seen = self._seen, {}
-                await asyncio.to_thread(self._write, seen)
+                try:
+                    await asyncio.to_thread(self._write, seen)
+                except Exception as error:
+                    log.error("which machines were seen cannot be written now: %s", error)
+                    self._seen = {**seen, **self._seen}
 
     def _write(self, seen: dict[str, tuple[str, datetime]]) -> None:
         with self._database.read() as session:  # strangers, of whom there may be thousands, have no row

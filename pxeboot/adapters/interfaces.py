@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pxeboot.settings import interfaces as wanted_interfaces
 log = logging.getLogger("pxeboot")
 
 LOOK_SECONDS = 1.0  # between two looks for an address that is late
+AGAIN_SECONDS = 5.0  # before changes are followed anew
 IFF_UP, IFF_RUNNING = 0x1, 0x40  # linux/if.h
 _LINKS, _ADDRESSES = 0x1, 0x10  # RTMGRP_LINK, RTMGRP_IPV4_IFADDR (rtnetlink(7))
 
@@ -122,10 +122,12 @@ async def follow(names: set[str], note: Callable[[str, str, dict[str, object]], 
     Nothing else is done about it: sockets stay bound and work again when an address comes back.
     """
     while True:
-        with contextlib.suppress(OSError):
+        try:
             async for kind, sentence, data in _changes(names):
                 note(kind, sentence, data)
-        await asyncio.sleep(5)  # the kernel's queue ran over: begin anew
+        except Exception as error:  # the kernel's queue ran over, say: begin anew; no reason to end the daemon
+            log.warning("changes of interfaces may have been missed: %s", error)
+        await asyncio.sleep(AGAIN_SECONDS)
 
 
 async def _changes(names: set[str]) -> AsyncIterator[tuple[str, str, dict[str, object]]]:
