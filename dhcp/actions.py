@@ -82,6 +82,7 @@ class Probe:
             is behind a relay, where only an ICMP echo gets.
         mac: who is to have it: an ARP answer from `mac` itself is no conflict.
         packet, arrived_on: the DISCOVER that waits.
+        conflicts: how many addresses were found in use for this DISCOVER before.
     """
 
     address: str
@@ -89,6 +90,7 @@ class Probe:
     mac: str
     packet: Packet
     arrived_on: Arrival
+    conflicts: int = 0
 
 
 Action = Send | Noted | Probe

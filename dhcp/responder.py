@@ -30,6 +30,9 @@ __all__ = ["Action", "Arrival", "BootChoice", "BootFile", "Noted", "Probe", "Res
 
 # A probe takes 0.3 s; one not back after this many seconds is lost: the next DISCOVER starts another.
 _PROBE_LOST = 2.0
+# Addresses that one DISCOVER may find in use: a router that answers every ARP request must not empty the pool
+# at a stroke.
+_MOST_CONFLICTS = 32
 
 
 class Responder:
@@ -103,7 +106,8 @@ class Responder:
         self._leases.decline(ask.mac, probe.address, now, ask.subnet.decline_seconds)
         why = f"{probe.address} answers although nobody has it from us: out of use for "
         note = ask.noted("dhcp.conflict", f"{why}{ask.subnet.decline_seconds} s", address=probe.address)
-        return [note, *self._discover(ask)]
+        conflicts = probe.conflicts + 1
+        return [note, *(self._discover(ask, conflicts) if conflicts < _MOST_CONFLICTS else ())]
 
     def _judge(self, packet: Packet, arrived_on: Arrival, now: float) -> Exchange | list[Action]:
         """All that is found out before the message type matters, or the note that says why it ends here."""
@@ -162,7 +166,7 @@ class Responder:
 
     # --- one method per message type
 
-    def _discover(self, ask: Exchange) -> list[Action]:
+    def _discover(self, ask: Exchange, conflicts: int = 0) -> list[Action]:
         """RFC 2131 §4.3.1. ciaddr is rubbish in some ROMs' DISCOVER and is not looked at."""
         packet, subnet = ask.packet, ask.subnet
         held = self._leases.lease_of(ask.mac, subnet.name)
@@ -174,14 +178,19 @@ class Responder:
         address = self._addresses.pick(ask)
         if address is None:
             if ask.shared:  # the wire has another subnet
-                return self._discover(replace(ask, subnet=ask.shared[0], shared=ask.shared[1:]))
+                return self._discover(replace(ask, subnet=ask.shared[0], shared=ask.shared[1:]), conflicts)
             return [ask.noted("dhcp.exhausted", f"no free address in {subnet.name} for {ask.mac}")]
         new = held is None or held.address != address or pending is not None
         if not (subnet.conflict_probe and new):
             return self._offer(ask, address)
         interface = ask.arrived_on.interface
         probe = Probe(
-            address=address, interface=interface, mac=ask.mac, packet=packet, arrived_on=ask.arrived_on
+            address=address,
+            interface=interface,
+            mac=ask.mac,
+            packet=packet,
+            arrived_on=ask.arrived_on,
+            conflicts=conflicts,
         )
         self._probing[address] = (probe, ask.now + _PROBE_LOST)
         return [probe]

@@ -125,7 +125,9 @@ async def follow(names: set[str], note: Callable[[str, str, dict[str, object]], 
         try:
             async for kind, sentence, data in _changes(names):
                 note(kind, sentence, data)
-        except Exception as error:  # the kernel's queue ran over, say: begin anew; no reason to end the daemon
+        except (
+            Exception
+        ) as error:  # the kernel's queue ran over, say: begin anew; no reason to end the daemon
             log.warning("changes of interfaces may have been missed: %s", error)
         await asyncio.sleep(AGAIN_SECONDS)
 

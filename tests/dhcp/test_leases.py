@@ -341,3 +341,26 @@ def test_whatever_happens_nobody_shares_an_address(
                     assert held.mac == owner
     finally:
         store.close()
+
+
+def test_a_subnet_that_was_made_larger_and_smaller_again_mixes_nobody_up(leases: SqliteLeases) -> None:
+    small = pool(3)
+    large = subnet(network=IPv4Network("10.20.0.0/23"), ranges=(("10.20.0.10", "10.20.0.12"),)).pool
+
+    def hold(mac: str, address: str, where: Pool, now: float) -> None:
+        leases.bind(
+            Lease(
+                address=address, subnet=where.subnet, mac=mac, state="bound", starts=now, expires=now + 100
+            ),
+            now,
+        )
+        leases.commit()
+
+    hold(A, "10.20.0.10", small, NOW)
+    hold(A, "10.20.0.10", large, NOW + 50)  # it renews after the change ...
+    hold(A, "10.20.0.11", large, NOW + 60)  # ... and moves, to a new reservation say
+    hold(B, "10.20.0.10", large, NOW + 200)
+    hold(A, "10.20.0.12", small, NOW + 210)  # the change is taken back
+    held = leases.owner_of("10.20.0.10")
+    assert held is not None
+    assert held.mac == B
