@@ -298,7 +298,10 @@ class Responder:
 
     def _bind(self, ask: Exchange, address: str, seconds: int) -> str:
         """Have the table hold it from now on. Returns "" or why it cannot."""
-        packet = ask.packet
+        packet, before = ask.packet, self._leases.owner_of(address)
+        agent = packet.options.get(opt.RELAY_AGENT_INFORMATION, b"")[:255].hex()
+        if not agent and before is not None and before.mac == ask.mac:
+            agent = before.agent  # a renewal goes past the relay
         lease = Lease(
             address=address,
             subnet=ask.subnet.name,
@@ -308,6 +311,7 @@ class Responder:
             expires=ask.now + seconds,
             host_name=packet.host_name,
             client_id=packet.options.get(opt.CLIENT_IDENTIFIER, b"").hex(),
+            agent=agent,
         )
         try:
             self._leases.bind(lease, ask.now)

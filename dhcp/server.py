@@ -42,7 +42,7 @@ _LOOK_SECONDS: Final = 2.0  # how soon a link that was made anew is listened on 
 _AT_ONCE: Final = frozenset((int(MessageType.OFFER), int(MessageType.NAK)))
 
 _Ack = tuple[Port, bytes, Send]
-_Earlier = dict[tuple[int, bytes, int], Packet]
+_Earlier = dict[tuple[Port, int, bytes, int], Packet]
 
 
 class DhcpServer:
@@ -222,7 +222,8 @@ class DhcpServer:
     def _judge(self, port: Port, data: bytes, arrival: Arrival, earlier: _Earlier) -> None:
         try:
             packet = Packet.parse(data)
-            key = (packet.xid, packet.chaddr, packet.message_type)
+            # By port: two cards on one wire both hear it, and only one may have the subnet.
+            key = (port, packet.xid, packet.chaddr, packet.message_type)
             before = earlier.setdefault(key, packet)
             if before is not packet and before.options == packet.options and before.giaddr == packet.giaddr:
                 port.counters["repeated"] += 1  # it waited so long that the client asked again: one answer

@@ -26,7 +26,7 @@ from pxeboot.db.models import HostMac
 from pxeboot.events import Journal, Record
 from pxeboot.services import boots, hosts, unit
 from pxeboot.settings import Settings
-from tftp.server import RequestIgnored, RequestRefused, ServerEvent, TransferEnded
+from tftp.server import RequestRefused, ServerEvent, TransferEnded, TransferStarted
 from tftp.transfer import TransferCompleted
 
 log = logging.getLogger(__name__)
@@ -136,7 +136,8 @@ def tftp_notes(journal: Journal, mac_of: Callable[[str], str]) -> Callable[[Serv
     """Where the TFTP server's events go."""
 
     def take(event: ServerEvent) -> None:
-        record: Record | None = None
+        if isinstance(event, TransferStarted):
+            return  # its end will be told; whose address it is may be a look into /proc
         now = datetime.now(UTC)
         mac = mac_of(event.peer.address)
         where = {"address": event.peer.address, "name": event.name[:200]}
@@ -147,12 +148,9 @@ def tftp_notes(journal: Journal, mac_of: Callable[[str], str]) -> Callable[[Serv
             if not done:
                 reason = getattr(event.result, "reason", "") or getattr(event.result, "message", "")
                 sentence = f"{event.name[:200]} was not read to its end by {event.peer.address}: {reason}"
-            record = Record("tftp", kind, sentence, now, mac=mac, data=where)
-        elif isinstance(event, RequestRefused | RequestIgnored):
+        else:
             kind = "tftp.refused" if isinstance(event, RequestRefused) else "tftp.ignored"
             sentence = f"{event.peer.address} asked for {event.name[:200]!r}: {event.reason}"
-            record = Record("tftp", kind, sentence, now, mac=mac, data=where)
-        if record is not None:
-            journal.add(record)
+        journal.add(Record("tftp", kind, sentence, now, mac=mac, data=where))
 
     return take

@@ -165,3 +165,20 @@ def test_a_relay_on_this_machine_is_answered_and_our_own_answer_ignored(make: Ma
     assert (offer.to, offer.port) == (SERVER, 67)
     assert (offer.packet.hops, offer.packet.secs) == (0, 0)  # RFC 2131 table 3
     assert silent(make().handle(offer.packet, LINK, NOW))
+
+
+def test_what_the_relay_said_of_a_machine_stays_on_record(make: Make, leases: SqliteLeases) -> None:
+    """Circuit and remote id: in which socket the machine is. Renewals go past the relay, without them."""
+    responder = make()
+    information = b"\x01\x04ge12\x02\x02sw"
+    relayed = plain(giaddr="10.20.0.254")
+    relayed.options[opt.RELAY_AGENT_INFORMATION] = information
+    ack = dora(responder, relayed)
+    held = leases.owner_of(ack.yiaddr)
+    assert held is not None
+    assert held.agent == information.hex()
+    renewal = plain(kind=MessageType.REQUEST, ciaddr=ack.yiaddr)
+    sent(responder.handle(renewal, replace(LINK, destination=SERVER), NOW + 100))
+    held = leases.owner_of(ack.yiaddr)
+    assert held is not None
+    assert (held.starts, held.agent) == (NOW + 100, information.hex())

@@ -17,6 +17,9 @@ from pxeboot.events import Journal
 from pxeboot.services import hosts, journal, unit
 from pxeboot.settings import Settings
 from tests.plane import Plane, ip, mac
+from tftp.files import Peer
+from tftp.server import TransferEnded, TransferStarted
+from tftp.transfer import TransferCompleted
 
 BIOS, UEFI = ARCHITECTURES[0], ARCHITECTURES[7]
 FILES = {"undionly.kpxe", "shimx64.efi", "grubx64.efi"}
@@ -155,3 +158,19 @@ async def test_known_hosts_are_read_again_until_it_works(
             break
     follower.cancel()
     assert known.find(mac(4), "") is not None
+
+
+def test_whose_address_it_is_is_asked_only_for_what_is_written_down(live: Journal) -> None:
+    """Beside another DHCP server that is a look into /proc: none for what nobody is told."""
+    asked: list[str] = []
+
+    def mac_of(address: str) -> str:
+        asked.append(address)
+        return mac(1)
+
+    take = boot.tftp_notes(live, mac_of)
+    peer = Peer("10.20.0.9", 2070)
+    take(TransferStarted(peer, "shimx64.efi", 9, 512, 1))
+    assert asked == []
+    take(TransferEnded(peer, "shimx64.efi", TransferCompleted(9, 0.1, 0)))
+    assert asked == ["10.20.0.9"]
