@@ -89,10 +89,6 @@ class LinkProbes:
             self._send(probe, address)
         except OSError as error:  # the link is down; no route to the relay's network, or a firewall bars it
             self.counters["probe_skipped"] += 1
-            if self._forbidden:
-                _LOG.warning(
-                    "addresses are offered without a look whether they are in use: CAP_NET_RAW is missing"
-                )
             _LOG.debug("cannot look for %s on %s: %s", probe.address, probe.interface, error)
             return False
         self.counters["probed"] += 1
@@ -147,6 +143,9 @@ class LinkProbes:
             yield
         except PermissionError:
             self._forbidden = True
+            _LOG.warning(
+                "addresses are offered without a look whether they are in use: CAP_NET_RAW is missing"
+            )
             raise
 
     def _again(self, look: _Look, address: bytes) -> None:

@@ -180,7 +180,8 @@ class Responder:
             if ask.shared:  # the wire has another subnet
                 return self._discover(replace(ask, subnet=ask.shared[0], shared=ask.shared[1:]), conflicts)
             return [ask.noted("dhcp.exhausted", f"no free address in {subnet.name} for {ask.mac}")]
-        new = held is None or held.address != address or pending is not None
+        # What it was only promised may be somebody's; the shell remembers what it found free just now.
+        new = held is None or held.address != address or held.state == "offered"
         if not (subnet.conflict_probe and new):
             return self._offer(ask, address)
         interface = ask.arrived_on.interface

@@ -22,7 +22,8 @@ _LINKS, _ADDRESSES = 0x1, 0x10  # RTMGRP_LINK, RTMGRP_IPV4_IFADDR (rtnetlink(7))
 
 @dataclass(frozen=True)
 class InterfaceFacts:
-    """One address of an interface of ours. `up`: switched on; `running`: with a carrier, too."""
+    """One address of an interface of ours. `up`: switched on; `running`: with a carrier, too; `others`: its
+    further addresses."""
 
     name: str
     index: int
@@ -30,6 +31,7 @@ class InterfaceFacts:
     network: IPv4Network
     up: bool = True
     running: bool = True
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ async def look_up(name: str, wanted: str = "") -> InterfaceFacts | NotThere:
     for one in addresses:
         if not wanted or str(one.ip) == wanted:
             up, running = bool(flags & IFF_UP), bool(flags & IFF_RUNNING)
-            return InterfaceFacts(name, index, str(one.ip), one.network, up, running)
+            others = tuple(str(each.ip) for each in addresses if each != one)
+            return InterfaceFacts(name, index, str(one.ip), one.network, up, running, others)
     if wanted:
         have = ", ".join(str(one.ip) for one in addresses) or "none"
         return NotThere(

@@ -135,7 +135,9 @@ def _config(
         options.update(parse_option(name, value) for name, value in table.options.items())
     except OptionError:
         return None  # told by the settings' judge
-    ours = [one.address for one in interfaces if IPv4Address(one.address) in network]
+    # All of them, for a probe never finds ourselves.
+    all_ours = {address for one in interfaces for address in (one.address, *one.others)}
+    ours = sorted(address for address in all_ours if IPv4Address(address) in network)
     try:
         return SubnetConfig(
             network=network,

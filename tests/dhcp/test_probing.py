@@ -11,6 +11,7 @@ from dhcp.actions import Action, Probe
 from dhcp.leases import SqliteLeases
 from dhcp.packet import MessageType
 from dhcp.responder import Responder
+from dhcp.subnets import ClientSettings, Reservation
 from tests.dhcp.conversation import (
     LINK,
     MAC,
@@ -149,3 +150,23 @@ def test_without_a_look_a_refused_address_stays_out_of_use(leases: SqliteLeases)
     refused = {opt.REQUESTED_ADDRESS: opt.addresses(["10.20.0.10"])}
     responder.handle(message(MessageType.DECLINE, MAC, refused), LINK, NOW)
     assert noted(responder.handle(plain(), LINK, NOW + 100)).kind == "dhcp.exhausted"
+
+
+def test_an_address_that_was_only_promised_is_looked_up(leases: SqliteLeases) -> None:
+    """The pool comes upon a host's reservation and keeps it for that host: nobody has looked there yet."""
+
+    class Reserved:
+        def settings_of(self, mac: str, uuid: bytes | None) -> ClientSettings | None:
+            return ClientSettings(reservation=Reservation("10.20.0.10")) if mac == OTHER else None
+
+        def reserved_to(self, address: str) -> str | None:
+            return OTHER if address == "10.20.0.10" else None
+
+    responder = Responder([subnet(conflict_probe=True)], leases, Shelf(), Reserved())
+    assert probe(responder.handle(plain(), LINK, NOW)).address == "10.20.0.11"
+    assert probe(responder.handle(plain(OTHER), LINK, NOW + 9)).address == "10.20.0.10"
+
+
+def test_a_new_configuration_does_not_make_an_unfinished_look_a_clear_one(leases: SqliteLeases) -> None:
+    asked = probe(probing(leases).handle(plain(), LINK, NOW))
+    assert probe(probing(leases).handle(plain(xid=0x99), LINK, NOW + 0.1)).address == asked.address
