@@ -270,9 +270,9 @@ class Responder:
         if packet.ciaddr == ANY and packet.giaddr == ANY and ask.subnet.contains(source):
             packet = replace(packet, ciaddr=source)  # it forgot to say what its datagram says
             ask = replace(ask, packet=packet)
-        if packet.ciaddr == ANY or not ask.subnet.contains(packet.ciaddr):
-            # Answering to any ciaddr would let a stranger have us send packets anywhere.
-            return [ignored(packet, f"INFORM of {packet.ciaddr}, not an address of {ask.subnet.name}")]
+        if packet.ciaddr == ANY or not ask.subnet.usable(packet.ciaddr):
+            # Answering to any ciaddr would let a stranger have us send packets anywhere, or to everybody.
+            return [ignored(packet, f"INFORM of {packet.ciaddr}, no machine's address in {ask.subnet.name}")]
         return answer(ask, self._choice, MessageType.ACK, None)
 
     def _bootp(self, ask: Exchange) -> list[Action]:

@@ -153,7 +153,7 @@ def test_init_reboot_behind_the_wrong_relay_is_refused(make: Make) -> None:
     assert (nak.packet.message_type, nak.to) == (MessageType.NAK, "10.30.0.254")
 
 
-@pytest.mark.parametrize("giaddr", ["255.255.255.255", "224.0.0.1", "239.1.2.3"])
+@pytest.mark.parametrize("giaddr", ["255.255.255.255", "224.0.0.1", "239.1.2.3", "10.30.0.255", "127.0.0.1"])
 def test_a_relay_cannot_be_a_crowd(make: Make, giaddr: str) -> None:
     discover = plain(giaddr=giaddr)
     discover.options[opt.RELAY_AGENT_INFORMATION] = b"\x05\x04\x0a\x1e\0\0"
