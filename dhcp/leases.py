@@ -271,7 +271,7 @@ class SqliteLeases:
             if lease.starts + seconds > now:
                 return False
             if lease.active(now) and lease.address in pool:
-                self._put(replace(lease, expires=now))
+                self._put(replace(lease, subnet=pool.subnet, expires=now))
                 self._change(_PARDON, (now, lease.address))
                 return True
         return False
