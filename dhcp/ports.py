@@ -134,8 +134,8 @@ class Port:
         self._arrivals[info, source] = arrival
         return arrival
 
-    def send(self, data: bytes, to: str, port: int, l2: str | None) -> None:
-        """Send one answer; `l2` as in `Send`. What cannot be sent is counted: the client asks again."""
+    def send(self, data: bytes, to: str, port: int, l2: str | None, own: str | None = None) -> None:
+        """Send one answer; `l2` and `own` as in `Send`. What cannot be sent is counted: they ask again."""
         if self._socket is None:
             self.counters["send_failed"] += 1
             return
@@ -148,7 +148,11 @@ class Port:
                 _LOG.debug("no neighbour entry for %s at %s, broadcasting: %s", to, l2, error)
                 to = BROADCAST
         try:
-            self._socket.sendto(data, (to, port))
+            if own is None:
+                self._socket.sendto(data, (to, port))
+            else:
+                info = _IN_PKTINFO.pack(0, socket.inet_aton(own), b"\0\0\0\0")  # ip(7): ipi_spec_dst
+                self._socket.sendmsg([data], [(socket.IPPROTO_IP, _IP_PKTINFO, info)], 0, (to, port))
         except OSError as error:
             self.counters["send_failed"] += 1
             if error.errno != errno.EAGAIN:

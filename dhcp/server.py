@@ -243,7 +243,7 @@ class DhcpServer:
             if isinstance(action, Send):
                 data = action.data()
                 if action.packet.message_type in _AT_ONCE:
-                    port.send(data, action.to, action.port, action.l2)
+                    port.send(data, action.to, action.port, action.l2, action.own)
                 else:
                     self._acks.append((port, data, action))
             elif isinstance(action, Noted):
@@ -315,7 +315,7 @@ class DhcpServer:
 
     def _answer(self, acks: list[_Ack], notes: list[Noted]) -> None:
         for port, data, ack in acks:
-            port.send(data, ack.to, ack.port, ack.l2)
+            port.send(data, ack.to, ack.port, ack.l2, ack.own)
         for note in notes:
             self._counters[note.kind] += 1
             try:

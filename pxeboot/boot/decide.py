@@ -40,7 +40,16 @@ __all__ = [
 ]
 
 Action: TypeAlias = Literal["local", "menu", "agent", "entry", "refuse"]
-Firmware: TypeAlias = Literal["bios", "uefi-x64", "uefi-ia32", "uefi-arm64", "unknown"]
+Firmware: TypeAlias = Literal[
+    "bios",
+    "uefi-x64",
+    "uefi-ia32",
+    "uefi-arm64",
+    "uefi-arm32",
+    "uefi-riscv64",
+    "uefi-loongarch64",
+    "unknown",
+]
 Loader: TypeAlias = Literal["firmware", "ipxe", "grub", "agent"]
 Mode: TypeAlias = Literal["task", "register-quick", "register-full"]
 UnknownHost: TypeAlias = Literal["ignore", "menu", "register", "quarantine"]

@@ -1,0 +1,35 @@
+"""One listener's socket: from which of our addresses an answer leaves."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from dhcp.ports import Listener, Port
+from tests.dhcp.test_server import PORT, NoNeighbours, may_bind_to_device
+
+__all__ = ["may_bind_to_device"]
+
+
+@pytest.fixture
+def client() -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
+        made.settimeout(5)
+        made.bind(("127.0.0.1", 0))
+        yield made
+
+
+@pytest.mark.usefixtures("may_bind_to_device")
+def test_an_answer_leaves_from_the_address_that_was_asked(client: socket.socket) -> None:
+    port = Port(Listener("lo", PORT), NoNeighbours())
+    port.open()
+    try:
+        for own in ("127.0.0.2", None):
+            port.send(b"answer", *client.getsockname(), None, own)
+            data, source = client.recvfrom(100)
+            assert (data, source) == (b"answer", (own or "127.0.0.1", PORT))
+        assert port.counters["sent"] == 2
+    finally:
+        port.close()
