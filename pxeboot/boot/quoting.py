@@ -9,7 +9,16 @@ import re
 import unicodedata
 from typing import Final
 
-__all__ = ["WORD", "ScriptError", "grub_quote", "grub_word", "ipxe_text", "ipxe_word", "one_line"]
+__all__ = [
+    "WORD",
+    "ScriptError",
+    "grub_quote",
+    "grub_word",
+    "ipxe_argument",
+    "ipxe_text",
+    "ipxe_word",
+    "one_line",
+]
 
 
 class ScriptError(ValueError):
@@ -55,6 +64,13 @@ def ipxe_word(text: str) -> str:
         raise ScriptError(f"{text[:60]!r} cannot be a word of an iPXE script.")
     if text in ("||", "&&", ";"):
         raise ScriptError(f"{text!r} would end the iPXE command.")
+    return text
+
+
+def ipxe_argument(text: str) -> str:
+    """As `ipxe_word`, for a word after a kernel's URL: iPXE takes none there for an option, so it may begin
+    with a hyphen."""
+    ipxe_word(text.lstrip("-") or "x")
     return text
 
 

@@ -327,3 +327,12 @@ def test_grub_can_parse_it(reason, tmp_path):
     for script in scripts:
         (tmp_path / "grub.cfg").write_text(script)
         subprocess.run(["grub-script-check", tmp_path / "grub.cfg"], check=True)
+
+
+def test_arguments_may_begin_with_hyphens_as_installers_have_them():
+    installer = entry("installer", params={**FILES, "arguments": "auto=true --- quiet"})
+    script = ipxe_script(decision("entry", entry=installer), BIOS)
+    assert "auto=true --- quiet && initrd" in script  # iPXE takes nothing after the URL for an option
+    assert "'---' 'quiet'" in grub_config(decision("entry", entry=installer), CONTEXT)
+    words = replace(BIOS, kernel_arguments="quiet -- verbose")
+    assert "quiet -- verbose && initrd" in ipxe_script(decision("agent"), words)
