@@ -138,6 +138,7 @@ def ipxe_entry(request: Request, these: ServicesDep, address: Peer, given: Form)
             session,
             client,
             name,
+            uuid=given.get("uuid", ""),
             user=user,
             password=password,
             address=address,
