@@ -314,6 +314,10 @@ def _idle(
         because = f", and {why_not}"
     if kind == "entry" and entry is None:
         because += f", but it has no such entry on {client.firmware}"
+    elif entry is not None and entry.protected and (exam is not None or not said.menu):
+        # Only a menu asks for it, and nobody may get round that by switching the machine on.
+        because += ", but that needs a password that nobody is asked for without a menu"
+        entry = None
     if exam is None and said.menu:
         origin = said.origin("menu") if said.origin("menu").endswith("always") else said.origin("default")
         return BootDecision(

@@ -81,6 +81,8 @@ def _check_default(session: Session, row: Host | Group, default: str) -> None:
         entry = lookup.entry(session, name)
     except NotFound as error:
         raise Invalid(error.sentence, field="boot.default") from error
+    if entry.name != name:  # found by its number
+        raise Invalid(f"The entry is named {entry.name}; write entry:{entry.name}.", field="boot.default")
     if entry.group_id not in (None, group_id):
         raise Invalid(
             f"The boot entry {entry.name} is in another group's menu, so it cannot be the default here.",
