@@ -159,6 +159,13 @@ async def test_what_a_machine_reads_is_journaled_once(served: Served, client: ht
     assert "vmlinuz" in events[1].sentence
 
 
+async def test_names_that_no_file_can_have_are_no_accident(served: Served, client: httpx.AsyncClient) -> None:
+    served.settings.boot_dir.mkdir(parents=True, exist_ok=True)
+    for name in ("a" * 300, "a" * 5000, "x/" * 2000 + "y"):
+        answer = await client.get(f"/boot/files/{name}")
+        assert answer.status_code in (404, 422)
+
+
 def protected(served: Served, **rules: object) -> None:
     """A room whose machines see a menu with one protected entry."""
     served.room(1)
