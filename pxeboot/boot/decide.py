@@ -245,6 +245,8 @@ class RulesInForce:
                 (who for who, rules in self._levels if getattr(rules, key) not in (None, "")), "built in"
             )
             out.append((key, str(getattr(self._rules, key)), who))
+        if self.menu and self._rules.menu != "always":  # nobody speaks of a menu: it is shown as the default
+            out[2] = ("menu", "always", out[0][2])
         return out
 
     @property

@@ -201,6 +201,8 @@ def test_rules_are_told_with_who_says_them():
         ("menu", "never", "built in"),
         ("menu_seconds", "0", "group B204"),
     ]
+    menu = HostFacts("B204-01", "approved", "B204", BootRules(default="menu"))
+    assert RulesInForce(menu, BootPolicy()).told()[2] == ("menu", "always", "host B204-01")
 
 
 def test_during_an_exam():
