@@ -69,7 +69,9 @@ class SignedIn:
 def login(session: Session, name: str, password: str, *, address: str, now: datetime) -> SignedIn:
     """Check a password. Unauthorized(login-failed); Throttled after five failures of a name or address
     (waits grow to 15 min)."""
-    keys = (f"name:{name.lower()}", f"address:{address}")
+    keys = [f"name:{name.lower()}"]
+    if address:  # none over a Unix socket: behind a reverse proxy everybody would share it
+        keys.append(f"address:{address}")
     wait = max(_throttle.wait(key, now) for key in keys)
     if wait > 0:
         seconds = int(wait) + 1
