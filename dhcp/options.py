@@ -97,9 +97,8 @@ def check_lengths(options: Options) -> None:
         PacketError: naming the option and both lengths.
     """
     for code, length in _FIXED_LENGTH.items():
-        value = options.get(code)
-        if value is not None and len(value) != length:
-            raise PacketError(f"option {code} has {len(value)} bytes instead of {length}")
+        if code in options and len(options[code]) != length:
+            raise PacketError(f"option {code} has {len(options[code])} bytes instead of {length}")
 
 
 def encode(code: int, value: bytes) -> bytes:

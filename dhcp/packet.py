@@ -129,15 +129,17 @@ class Packet:
             raise PacketError(f"a hardware address of {hlen} bytes does not fit in chaddr")
         # RFC 951's vendor area has no form of its own: what we do not know has no options.
         options = {} if plain_bootp else opt.parse(data, start=_HEADER.size)
-        overload = options.get(opt.OVERLOAD, b"\0")[0] if options.get(opt.OVERLOAD) else 0
-        if overload & 1:  # RFC 2131 §4.1: first options, then file, then sname
-            options = opt.parse(file, options)
-            file = b""
-        if overload & 2:
-            options = opt.parse(sname, options)
-            sname = b""
+        overload = options.get(opt.OVERLOAD)
+        if overload:
+            if overload[0] & 1:  # RFC 2131 §4.1: first options, then file, then sname
+                options = opt.parse(file, options)
+                file = b""
+            if overload[0] & 2:
+                options = opt.parse(sname, options)
+                sname = b""
         opt.check_lengths(options)
-        options.pop(opt.OVERLOAD, None)  # done with: the value is whole now
+        if overload is not None or opt.OVERLOAD in options:
+            del options[opt.OVERLOAD]  # done with: the value is whole now
         return cls(
             op=op,
             htype=htype,

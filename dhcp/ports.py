@@ -26,6 +26,9 @@ _ANCILLARY: Final = socket.CMSG_SPACE(_IN_PKTINFO.size)
 _LARGEST: Final = 2048  # a datagram of DHCP fits in an Ethernet frame
 _RECEIVE_BUFFER: Final = 4 << 20  # 200 machines switched on at once are 200 datagrams of 0.5 kB in a moment
 _SEND_BUFFER: Final = 1 << 20  # a batch of answers leaves at once, and the card is slower than we are
+# Like SO_SNDBUF and SO_RCVBUF, but past net.core.[rw]mem_max, which is a few hundred datagrams (socket(7)).
+_SO_SNDBUFFORCE: Final = 32
+_SO_RCVBUFFORCE: Final = 33
 _MOST_ARRIVALS: Final = 1024
 _WARN_SECONDS: Final = 60.0  # at most one line about the same trouble in this time
 
@@ -64,8 +67,8 @@ class Port:
             # Each interface has its own socket on the same port; the device keeps them apart.
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+            _widen(opened, socket.SO_RCVBUF, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
+            _widen(opened, socket.SO_SNDBUF, _SO_SNDBUFFORCE, _SEND_BUFFER)
             opened.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
             opened.bind(("", self.listener.port))
         except OSError as error:
@@ -159,3 +162,11 @@ class Port:
         if now - self._warned.get(what, -_WARN_SECONDS) >= _WARN_SECONDS:
             self._warned[what] = now
             _LOG.warning("%s", sentence)
+
+
+def _widen(opened: socket.socket, polite: int, forced: int, size: int) -> None:
+    """Set a buffer's size, whatever the machine's limit; without CAP_NET_ADMIN up to that limit."""
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, forced, size)
+    except PermissionError:
+        opened.setsockopt(socket.SOL_SOCKET, polite, size)

@@ -85,34 +85,35 @@ class Carrier:
         elif not self._send(self.core.segment, octets):
             self.pump()
 
-    def _stay(self, until: float) -> bool:
+    def _stay(self, until: float) -> int:
         """See `Poller.add`. As `_ready`, in the fewest steps."""
         receive, answer, send = self._socket.recv, self.core.answer, self._socket.send
-        segment = self.core.segment
-        while True:
+        segment, served, now = self.core.segment, 0, 0.0
+        while now < until:
             try:
                 datagram = receive(_LONGEST)
-            except BlockingIOError:  # SO_RCVTIMEO is over
-                return False
             except OSError as error:
-                self._broken(error)
-                return True
+                if error.errno != errno.EAGAIN:  # else SO_RCVTIMEO is over
+                    self._broken(error)
+                break
             now = time.monotonic()
+            served += 1
             octets = answer(datagram, now)
             if octets is None:
                 self._take(datagram)
                 if self.core.finished:
-                    return True
+                    break
             elif self._cuts or len(octets) <= segment:
                 try:
                     send(octets, _NOW)
-                except OSError:
-                    return self._send(segment, octets)
+                except OSError:  # once more, in the way that looks why
+                    if not self._send(segment, octets):
+                        self.pump()
+                        break
             elif not self._send(segment, octets):
                 self.pump()
-                return True
-            if now >= until:
-                return True
+                break
+        return served
 
     def _take(self, datagram: bytes) -> None:
         """What is no plain ACK: look at all that has come before saying anything."""

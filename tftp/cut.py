@@ -20,6 +20,9 @@ _TRAIN = 65_000
 _TRAIN_PACKETS = 64
 """Packets one UDP GSO call may carry (UDP_MAX_SEGMENTS of Linux before 6.9)."""
 
+_ASKED = 8192
+"""Stretches remembered as asked for once."""
+
 
 class Content(Protocol):
     """What is sent: `len()` octets, read by slices. `bytes` is one; `tftp.files.OpenFile` another.
@@ -46,11 +49,16 @@ class Train(NamedTuple):
 
 
 class Shelf:
-    """Stretches in memory, at most `bound` octets of them; what was not asked for longest goes first."""
+    """Stretches in memory, at most `bound` octets of them; what was not asked for longest goes first.
+
+    Kept is what is asked for a second time: a large file with a single reader is not worth the memory, nor
+    the time that the kernel takes to hand it out.
+    """
 
     def __init__(self, bound: int) -> None:
         self._bound = bound
         self._kept: OrderedDict[Hashable, bytes] = OrderedDict()
+        self._asked: set[Hashable] = set()
         self.size = 0
         """Octets kept now."""
 
@@ -60,7 +68,14 @@ class Shelf:
         if kept is not None:
             self._kept.move_to_end(key)
             return kept
-        made = self._kept[key] = make()
+        made = make()
+        if key not in self._asked:
+            if len(self._asked) >= _ASKED:
+                self._asked.clear()
+            self._asked.add(key)
+            return made
+        self._asked.discard(key)
+        self._kept[key] = made
         self.size += len(made)
         while self.size > self._bound:
             _, dropped = self._kept.popitem(last=False)

@@ -55,17 +55,18 @@ def test_readers_of_one_file_share_its_packets():
         cut = Cut(content, 512, shelf)
         for block in range(1, cut.blocks + 1):
             assert cut.trains(block, block + 1)
-    assert Known.reads == 4  # stretches of 64 blocks, each read once
+    assert Known.reads == 8  # stretches of 64 blocks, each read twice and kept the second time
     assert shelf.size == 100_000 + 4 * cut.blocks
 
 
 def test_a_shelf_is_bounded_and_keeps_what_is_wanted():
     shelf = Shelf(100)
     for number in range(50):
-        shelf.take(("often",), lambda: bytes(40))
-        shelf.take((number,), lambda: bytes(40))
+        for key in ("often", number, number):
+            shelf.take(key, lambda: bytes(40))
         assert shelf.size <= 100
-    shelf.take("too large", lambda: bytes(200))
+    for _ in range(2):
+        shelf.take("too large", lambda: bytes(200))
     assert shelf.size == 0
 
 
@@ -82,3 +83,13 @@ def test_content_that_shrinks():
 
     with pytest.raises(OSError, match="shorter"):
         Cut(Shrunk(1000), 512).trains(1, 2)
+
+
+def test_what_is_read_once_is_not_kept():
+    shelf = Shelf(1 << 20)
+    cut = Cut(Known(100_000), 512, shelf)
+    cut.trains(1, cut.blocks + 1)
+    assert shelf.size == 0
+    for number in range(20_000):  # nor is it remembered for ever
+        shelf.take(number, lambda: b"x")
+    assert len(shelf._asked) <= 8192

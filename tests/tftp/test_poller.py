@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tftp.poller import Poller
+from tftp.poller import Poller, Ways
 
 
 @pytest.fixture
@@ -104,17 +104,48 @@ async def test_a_socket_that_never_falls_silent_leaves_the_loop_its_share(poller
     assert served > 20
 
 
-async def test_nobody_is_waited_for_twice_in_vain_within_a_second(poller, pair, monkeypatch):
+async def test_who_was_waited_for_in_vain_is_not_waited_for_again_at_once(poller, pair, monkeypatch):
     waits = []
 
     def stay(until):
         waits.append(until - time.monotonic())
-        return False
+        return 0
 
     poller.add(pair[0], lambda: pair[0].recv(10), stay)
-    monkeypatch.setattr(poller._idle, "some", lambda now: False)  # no CPU to look about with
-    for _ in range(200):
+    monkeypatch.setattr(poller.ways, "pick", lambda: False)
+    monkeypatch.setattr("tftp.poller._VAIN", 60.0)
+    after = 0
+    for _ in range(20_000):  # until two come soon enough one after the other, on a machine with other work
         pair[1].send(b"brisk")
         await asyncio.sleep(0)
-    assert len(waits) <= 1
+        after += bool(waits)
+        if after > 200:
+            break
+    assert len(waits) == 1
     assert all(0 < wait <= 0.002 for wait in waits)
+
+
+def test_the_better_way_is_used_and_the_other_tried_again(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    ways, truth = Ways(), {True: 40_000.0, False: 20_000.0}
+
+    def turns(count):
+        picked = []
+        for _ in range(count):
+            picked.append(ways.pick())
+            ways.note(picked[-1], truth[picked[-1]])
+        return picked
+
+    turns(20)
+    assert sum(turns(80)) == 75  # awake, but for each sixteenth turn
+    truth[False] = 80_000.0  # somebody else needs the CPUs now
+    turns(80)
+    assert sum(turns(80)) == 5
+
+
+def test_a_single_cpu_never_looks_about(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    ways = Ways()
+    for _ in range(100):
+        assert not ways.pick()
+        ways.note(False, 1.0)
