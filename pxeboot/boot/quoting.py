@@ -13,6 +13,7 @@ __all__ = [
     "WORD",
     "ScriptError",
     "grub_quote",
+    "grub_text",
     "grub_word",
     "ipxe_argument",
     "ipxe_text",
@@ -34,6 +35,13 @@ def grub_quote(text: str) -> str:
     """`text` as one word of GRUB's language: in single quotes, where nothing is special but the quote
     itself."""
     return "'" + one_line(text).replace("'", "'\\''") + "'"
+
+
+def grub_text(text: str) -> str:
+    """As `grub_quote`, for what people read: to `echo` and `menuentry` a word that begins with a hyphen is an
+    option, quoted or not."""
+    line = one_line(text)
+    return grub_quote(" " + line if line.startswith("-") else line)
 
 
 def grub_word(text: str) -> str:

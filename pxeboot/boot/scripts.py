@@ -19,6 +19,7 @@ from pxeboot.boot.quoting import (
     WORD,
     ScriptError,
     grub_quote,
+    grub_text,
     grub_word,
     ipxe_argument,
     ipxe_text,
@@ -263,6 +264,7 @@ def _environment() -> Environment:
     environment.filters.update(
         comment=one_line,
         grub=grub_quote,
+        grub_text=grub_text,
         grub_word=grub_word,
         ipxe=ipxe_text,
         ipxe_argument=ipxe_argument,

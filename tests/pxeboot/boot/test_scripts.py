@@ -336,3 +336,11 @@ def test_arguments_may_begin_with_hyphens_as_installers_have_them():
     assert "'---' 'quiet'" in grub_config(decision("entry", entry=installer), CONTEXT)
     words = replace(BIOS, kernel_arguments="quiet -- verbose")
     assert "quiet -- verbose && initrd" in ipxe_script(decision("agent"), words)
+
+
+def test_grub_takes_no_title_and_no_message_for_an_option():
+    tools = MenuEntry(name="tools", title="– Tools –", kind="memtest", key="t")
+    menu = grub_config(decision("menu", systems=True, entries=(tools,)), CONTEXT)
+    assert "menuentry ' - Tools -' --id entry-tools" in menu
+    alone = grub_config(decision("local", message="--- Ask in B 001 ---"), CONTEXT)
+    assert "echo ' --- Ask in B 001 ---'" in alone
