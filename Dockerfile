@@ -4,7 +4,8 @@
 #       -v /etc/pxeboot:/etc/pxeboot:ro -v /var/lib/pxeboot:/var/lib/pxeboot pxeboot
 FROM debian:12-slim
 RUN apt-get update && apt-get install -y --no-install-recommends \
-        python3 python3-venv ca-certificates iproute2 mmdebstrap debian-archive-keyring cpio zstd xz-utils kmod \
+        python3 python3-venv ca-certificates iproute2 nftables iptables mmdebstrap debian-archive-keyring cpio zstd xz-utils \
+        kmod \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /opt/pxeboot
 COPY requirements.lock pyproject.toml README.md LICENSE ./
