@@ -15,7 +15,7 @@ from typing import Final
 from dhcp.catalog import OptionError, parse_option
 from dhcp.subnets import Reservation, SubnetConfig, SubnetError
 from pxeboot.adapters.interfaces import InterfaceFacts, key_of
-from pxeboot.boot.rules import BootRules, RuleError
+from pxeboot.boot.rules import BootRules, RuleError, check_arguments
 from pxeboot.settings import Mistake, Settings
 from pxeboot.settings.dhcp import Subnet, simple_subnet, subnets
 from pxeboot.settings.judge_dhcp import judge_simple, plain_mac, pool_range
@@ -253,3 +253,8 @@ def _boot_rules(settings: Settings) -> Iterator[Mistake]:
             BootRules.parse({key: getattr(boot, key)})
         except RuleError as error:
             yield Mistake(f"boot.{key}", getattr(boot, key), "cannot be meant", error.remedy.rstrip("."))
+    try:
+        check_arguments("kernel_arguments", " ".join(boot.kernel_arguments.split()))
+    except RuleError as error:
+        remedy = error.remedy.rstrip(".")
+        yield Mistake("boot.kernel_arguments", boot.kernel_arguments, "cannot be meant", remedy)

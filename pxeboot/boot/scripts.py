@@ -19,7 +19,9 @@ from pxeboot.boot.quoting import (
     WORD,
     ScriptError,
     grub_quote,
+    grub_text,
     grub_word,
+    ipxe_argument,
     ipxe_text,
     ipxe_word,
     one_line,
@@ -271,6 +273,12 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters.update(
-        comment=one_line, grub=grub_quote, grub_word=grub_word, ipxe=ipxe_text, ipxe_word=ipxe_word
+        comment=one_line,
+        grub=grub_quote,
+        grub_text=grub_text,
+        grub_word=grub_word,
+        ipxe=ipxe_text,
+        ipxe_argument=ipxe_argument,
+        ipxe_word=ipxe_word,
     )
     return environment

@@ -152,3 +152,11 @@ async def test_every_interface_that_is_not_there_is_named() -> None:
         ("network.interfaces[0]", "nosuch0=192.0.2.1"),
         ("network.interfaces[1]", "nosuch1"),
     ]
+
+
+@pytest.mark.parametrize("words", ["quiet && reboot", "a;b", "${x}", "café", "init=/bin/sh #x"])
+def test_kernel_arguments_that_no_loader_could_be_told_are_a_mistake(words: str) -> None:
+    made = plan([ETH1], boot={"kernel_arguments": words})
+    assert [one.key for one in made.mistakes if one.level == "error"] == ["boot.kernel_arguments"]
+    assert not plan([ETH1], boot={"kernel_arguments": "  quiet   -- x=1 "}).mistakes
+    assert not plan([ETH1], boot={"kernel_arguments": ""}).mistakes
