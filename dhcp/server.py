@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from dhcp.actions import Action, Arrival, Noted, Probe, Send
+from dhcp.batches import Inbox
 from dhcp.conflict import LinkProbes, Probes
 from dhcp.leases import LeaseError, LeaseStore
 from dhcp.neighbours import Neighbours
@@ -205,18 +206,18 @@ class DhcpServer:
     def _drain(self, port: Port) -> bool:
         """Take what arrived at a port; whether there may be more."""
         earlier: _Earlier = {}
-        for _ in range(_DRAIN):
+        for _ in range(_DRAIN // Inbox.COUNT):
             taken = port.receive()
-            if taken is None:
+            for data, arrival in taken:
+                if data[240:243] != _DISCOVER:
+                    self._judge(port, data, arrival, earlier)
+                    continue
+                if len(self._beginners) >= _MOST_BEGINNERS:
+                    shed = self._beginners.popleft()[0]  # the oldest: it will soon ask again anyway
+                    shed.counters["shed"] += 1
+                self._beginners.append((port, data, arrival))
+            if len(taken) < Inbox.COUNT:
                 return False
-            data, arrival = taken
-            if data[240:243] != _DISCOVER:
-                self._judge(port, data, arrival, earlier)
-                continue
-            if len(self._beginners) >= _MOST_BEGINNERS:
-                shed = self._beginners.popleft()[0]  # the oldest: it will soon ask again anyway
-                shed.counters["shed"] += 1
-            self._beginners.append((port, data, arrival))
         return True
 
     def _judge(self, port: Port, data: bytes, arrival: Arrival, earlier: _Earlier) -> None:
