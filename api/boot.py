@@ -148,6 +148,7 @@ def ipxe_entry(request: Request, these: ServicesDep, address: Peer, given: Form)
             session,
             client,
             name,
+            uuid=given.get("uuid", ""),
             user=user,
             password=password,
             address=address,
@@ -181,10 +182,11 @@ def boot_file(name: str, request: Request, these: ServicesDep, address: Peer, lo
     try:
         name = normalise(name)
         path = (root / name).resolve()
+        is_there = path.is_relative_to(root) and path.is_file()
     except (AccessViolation, ValueError, OSError) as error:
-        raise Invalid(f"{name[:200]!r} cannot be read: {error}.") from error
+        raise Invalid(f"{name[:200]!r} cannot be read: {str(error)[:200]}.") from error
     answer: Response | None = None
-    if path.is_relative_to(root) and path.is_file():
+    if is_there:
         answer = file_answer(path, request)
     elif text := virtual_file(name, these.base_url_at(local), these.settings.server.language):
         answer = text_answer(text, request)

@@ -44,6 +44,7 @@ class Send:
         l2: the client's hardware address when it has no IP address yet and cannot answer ARP: the shell makes
             a neighbour entry first, and sends to 255.255.255.255 instead when it cannot.
         limit: the largest datagram the client takes (option 57), in bytes with IP and UDP headers.
+        own: our address it must come from; None = the kernel's choice.
     """
 
     packet: Packet
@@ -51,6 +52,7 @@ class Send:
     port: int
     l2: str | None = None
     limit: int = 576
+    own: str | None = None
 
     @property
     def broadcast(self) -> bool:
@@ -82,6 +84,7 @@ class Probe:
             is behind a relay, where only an ICMP echo gets.
         mac: who is to have it: an ARP answer from `mac` itself is no conflict.
         packet, arrived_on: the DISCOVER that waits.
+        conflicts: how many addresses were found in use for this DISCOVER before.
     """
 
     address: str
@@ -89,6 +92,7 @@ class Probe:
     mac: str
     packet: Packet
     arrived_on: Arrival
+    conflicts: int = 0
 
 
 Action = Send | Noted | Probe
@@ -110,7 +114,9 @@ def deliver(request: Packet, reply: Packet, arrived_on: Arrival) -> Send:
     limit = request.size_limit
     if arrived_on.port == PXE_PORT:
         source = arrived_on.source if arrived_on.source != ANY else BROADCAST
-        return Send(packet=reply, to=source, port=arrived_on.source_port, limit=limit)
+        # From where it was asked: a PXE ROM may look at the source, and we may have several addresses here.
+        own = arrived_on.address
+        return Send(packet=reply, to=source, port=arrived_on.source_port, limit=limit, own=own)
     nak = reply.message_type == MessageType.NAK
     if request.giaddr != ANY:
         if nak:

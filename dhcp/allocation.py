@@ -26,7 +26,8 @@ class Allocation:
     def pick(self, ask: Exchange) -> str | None:
         """The address to offer, kept for this machine from now on; None: the pool is exhausted.
 
-        In this order: the reservation, what it has or had, what it asks for (50), never used, longest unused.
+        In this order: the reservation, what it has or had, what it asks for (50), never used, longest unused,
+        longest in quarantine (if it will be looked up).
         """
         subnet = ask.subnet
         held = self._leases.lease_of(ask.mac, subnet.name)
@@ -40,6 +41,10 @@ class Allocation:
         while True:
             lease = self._leases.offer(ask.mac, subnet.pool, wanted, ask.now, subnet.offer_seconds)
             if lease is None:
+                # Else a stranger's DECLINEs, which cost him nothing, would shut the pool: where we look
+                # before we offer anyway, one holds an address no longer than a DISCOVER does.
+                if subnet.conflict_probe and self._leases.pardon(subnet.pool, ask.now, subnet.offer_seconds):
+                    continue
                 return None
             owner = self._reserved_to_another(ask, lease.address)
             if owner is None:

@@ -14,7 +14,7 @@ import secrets
 import socket
 import struct
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -87,14 +87,7 @@ class LinkProbes:
             return False
         try:
             self._send(probe, address)
-        except PermissionError:
-            self._forbidden = True
-            self.counters["probe_skipped"] += 1
-            _LOG.warning(
-                "addresses are offered without a look whether they are in use: CAP_NET_RAW is missing"
-            )
-            return False
-        except OSError as error:  # the link is down; no route to the relay's network
+        except OSError as error:  # the link is down; no route to the relay's network, or a firewall bars it
             self.counters["probe_skipped"] += 1
             _LOG.debug("cannot look for %s on %s: %s", probe.address, probe.interface, error)
             return False
@@ -120,21 +113,40 @@ class LinkProbes:
 
     def _send(self, probe: Probe, address: bytes) -> None:
         if probe.packet.giaddr == ANY:
-            link = self._links.get(probe.interface)
-            if link is None:
-                link = self._links[probe.interface] = _Link(probe.interface, self._seen)
+            link = self._link(probe.interface)
             try:
                 link.ask(address)
-            except PermissionError:
-                raise
             except OSError:
                 # The link may have been made anew since: the next probe opens it again.
                 self._links.pop(probe.interface).close()
                 raise
         else:
-            if self._pinger is None:
+            self._ping().ask(address)
+
+    def _link(self, interface: str) -> _Link:
+        link = self._links.get(interface)
+        if link is None:
+            with self._rights():
+                link = self._links[interface] = _Link(interface, self._seen)
+        return link
+
+    def _ping(self) -> _Pinger:
+        if self._pinger is None:
+            with self._rights():
                 self._pinger = _Pinger(self._echoed)
-            self._pinger.ask(address)
+        return self._pinger
+
+    @contextlib.contextmanager
+    def _rights(self) -> Iterator[None]:
+        """Only making a socket shows that we lack the right; sending also fails for a firewall's sake."""
+        try:
+            yield
+        except PermissionError:
+            self._forbidden = True
+            _LOG.warning(
+                "addresses are offered without a look whether they are in use: CAP_NET_RAW is missing"
+            )
+            raise
 
     def _again(self, look: _Look, address: bytes) -> None:
         with contextlib.suppress(OSError):

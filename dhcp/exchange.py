@@ -78,6 +78,7 @@ class SubnetTable:
 
     def __init__(self, subnets: Sequence[SubnetConfig]) -> None:
         self.subnets = tuple(subnets)
+        self._crowds = frozenset(str(subnet.network.broadcast_address) for subnet in subnets)
         self._here: dict[str, tuple[SubnetConfig, ...]] = {}
         for subnet in subnets:
             if subnet.interface is not None:
@@ -86,7 +87,7 @@ class SubnetTable:
     def candidates(self, packet: Packet, arrived_on: Arrival) -> tuple[SubnetConfig, ...]:
         """The subnets the client may be in, likeliest first: several only where they share its wire."""
         if packet.giaddr != ANY:
-            return self._containing(_relayed_link(packet))
+            return () if packet.giaddr in self._crowds else self._containing(_relayed_link(packet))
         if arrived_on.port == PXE_PORT:
             # It has an address by now, perhaps one we never gave, and may come through a router.
             found = self._containing(arrived_on.source) or self._containing(packet.ciaddr)
@@ -160,8 +161,8 @@ def _relayed_link(packet: Packet) -> str:
     82.5 outranks 118, which outranks giaddr (RFC 3527 §3). Without a relay neither is honoured: anybody
     could else help himself to addresses of any subnet.
     """
-    if not 0 < inet_aton(packet.giaddr)[0] < 224:
-        return ANY  # the answer would go there: never to a group, never to everybody
+    if not 0 < (first := inet_aton(packet.giaddr)[0]) < 224 or first == 127:
+        return ANY  # the answer would go there: never to a group, to everybody, or to a service of ours
     link = opt.suboptions(packet.options.get(opt.RELAY_AGENT_INFORMATION, b"")).get(_LINK_SELECTION)
     link = link or packet.options.get(opt.SUBNET_SELECTION)
     return inet_ntoa(link) if link is not None and len(link) == 4 else packet.giaddr

@@ -85,6 +85,9 @@ class LeaseStore(Protocol):
     def decline(self, mac: str, address: str, now: float, seconds: float) -> bool:
         """Somebody else uses the address: quarantine. False when it was not this machine's to decline."""
 
+    def pardon(self, pool: Pool, now: float, seconds: float) -> bool:
+        """End the oldest quarantine in this pool, if it lasts for `seconds` already. False: there is none."""
+
     def prepare(self) -> bool:
         """Open a transaction with all changes so far; False: none. Raises LeaseError (they are abandoned)."""
 
@@ -113,6 +116,7 @@ _DECLINE = """
 INSERT OR REPLACE INTO lease (address, subnet, mac, state, starts, expires)
 VALUES (?, ?, NULL, 'declined', ?, ?)
 """
+_PARDON = "UPDATE lease SET expires = ? WHERE address = ? AND state = 'declined'"
 _OWNER = "SELECT 1 FROM lease WHERE address = ? AND mac = ? AND starts = ?"
 
 _Values = tuple[str | float | None, ...]
@@ -134,6 +138,7 @@ class SqliteLeases:
         self._changes: list[tuple[str, list[_Values]]] = []  # statements in order, like ones together
         self._by_address: dict[str, Lease] = {}
         self._by_mac: dict[str, dict[str, Lease]] = {}
+        self._declined: dict[str, Lease] = {}  # the oldest quarantine first
         # The rows of the file, as they are once the changes are written: an offer is in memory only.
         self._rows: dict[tuple[str, str], str] = {}  # (subnet, mac) -> address
         self._row_of: dict[str, tuple[str, str]] = {}
@@ -261,6 +266,16 @@ class SqliteLeases:
         self._change(_DECLINE, (address, lease.subnet, now, now + seconds))
         return True
 
+    def pardon(self, pool: Pool, now: float, seconds: float) -> bool:
+        for lease in self._declined.values():
+            if lease.starts + seconds > now:
+                return False
+            if lease.active(now) and lease.address in pool:
+                self._put(replace(lease, subnet=pool.subnet, expires=now))
+                self._change(_PARDON, (now, lease.address))
+                return True
+        return False
+
     def prepare(self) -> bool:
         if not self._changes:
             return False
@@ -315,7 +330,7 @@ class SqliteLeases:
         return "an address"
 
     def _load(self) -> None:
-        self._by_address, self._by_mac, self._walks = {}, {}, {}
+        self._by_address, self._by_mac, self._declined, self._walks = {}, {}, {}, {}
         self._rows, self._row_of = {}, {}
         for address, subnet, mac, state, starts, expires, host_name, client_id, agent in self._file.rows():
             self._put(
@@ -336,8 +351,11 @@ class SqliteLeases:
 
     def _put(self, lease: Lease) -> None:
         previous = self._by_address.get(lease.address)
-        if previous is not None and previous.mac != lease.mac:
+        if previous is not None and (previous.mac, previous.subnet) != (lease.mac, lease.subnet):
             self._drop(previous)
+        self._declined.pop(lease.address, None)
+        if lease.state == "declined":
+            self._declined[lease.address] = lease
         if lease.mac:
             mine = self._by_mac.get(lease.mac)
             if mine is None:

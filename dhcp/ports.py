@@ -16,14 +16,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from dhcp.actions import SERVER_PORT, Arrival
+from dhcp.batches import USABLE, Inbox, PlainInbox, sender
 from dhcp.neighbours import Neighbours
 from dhcp.packet import BROADCAST
 
 _LOG = logging.getLogger("dhcp")
 _IN_PKTINFO: Final = struct.Struct("=i4s4s")  # interface index, our address, destination (ip(7))
 _IP_PKTINFO: Final = getattr(socket, "IP_PKTINFO", 8)  # not in the socket module before Python 3.12
-_ANCILLARY: Final = socket.CMSG_SPACE(_IN_PKTINFO.size)
-_LARGEST: Final = 2048  # a datagram of DHCP fits in an Ethernet frame
 _RECEIVE_BUFFER: Final = 4 << 20  # 200 machines switched on at once are 200 datagrams of 0.5 kB in a moment
 _SEND_BUFFER: Final = 1 << 20  # a batch of answers leaves at once, and the card is slower than we are
 # Like SO_SNDBUF and SO_RCVBUF, but past net.core.[rw]mem_max, which is a few hundred datagrams (socket(7)).
@@ -53,8 +52,9 @@ class Port:
         self.counters: Counter[str] = Counter()
         self._neighbours = neighbours
         self._socket: socket.socket | None = None
+        self._inbox: Inbox | PlainInbox | None = None
         self._index = 0
-        self._arrivals: dict[tuple[bytes, tuple[str, int]], Arrival] = {}
+        self._arrivals: dict[tuple[bytes, bytes], Arrival] = {}
         self._warned: dict[str, float] = {}
 
     def open(self) -> int:
@@ -74,7 +74,7 @@ class Port:
         except OSError as error:
             opened.close()
             raise OSError(error.errno, f"{error.strerror or error} ({self.listener})") from error
-        self._socket = opened
+        self._socket, self._inbox = opened, Inbox(opened) if USABLE else PlainInbox(opened)
         return opened.fileno()
 
     @property
@@ -86,7 +86,7 @@ class Port:
         """Close the socket, if there is one."""
         if self._socket is not None:
             self._socket.close()
-            self._socket = None
+            self._socket = self._inbox = None
 
     def stale(self) -> bool:
         """Whether a new socket is due: there is none, or its link was taken away or made anew."""
@@ -97,45 +97,43 @@ class Port:
         except OSError:
             return True
 
-    def receive(self) -> tuple[bytes, Arrival] | None:
-        """The next datagram, None when there is none (any more)."""
-        if self._socket is None:
-            return None
+    def receive(self) -> list[tuple[bytes, Arrival]]:
+        """What has arrived, at most `Inbox.COUNT`; fewer: there is no more."""
+        if self._inbox is None:
+            return []
         try:
-            data, ancillary, _, source = self._socket.recvmsg(_LARGEST, _ANCILLARY)
+            taken = self._inbox.take()
         except (BlockingIOError, InterruptedError):
-            return None
+            return []
         except OSError as error:  # the interface went down or away
             self.counters["receive_failed"] += 1
             self._warn("receive", f"cannot receive on {self.listener}: {error}")
-            return None
-        self.counters["received"] += 1
-        info = ancillary[0][2] if ancillary else b""
+            return []
+        self.counters["received"] += len(taken)
+        known = self._arrivals
         # The same few relays, and broadcasts from 0.0.0.0, come again and again.
-        arrival = self._arrivals.get((info, source))
-        if arrival is None:
-            arrival = self._arrival(info, source)
-        return data, arrival
+        return [(data, known.get((info, name)) or self._arrival(info, name)) for data, info, name in taken]
 
-    def _arrival(self, info: bytes, source: tuple[str, int]) -> Arrival:
+    def _arrival(self, info: bytes, name: bytes) -> Arrival:
         ours, destination = b"\0\0\0\0", b"\xff\xff\xff\xff"
         if len(info) == _IN_PKTINFO.size:
             _, ours, destination = _IN_PKTINFO.unpack(info)
+        address, port = sender(name)
         arrival = Arrival(
             interface=self.listener.interface,
             address=socket.inet_ntoa(ours),
             destination=socket.inet_ntoa(destination),
-            source=source[0],
-            source_port=source[1],
+            source=address,
+            source_port=port,
             port=self.listener.port,
         )
         if len(self._arrivals) >= _MOST_ARRIVALS:
             self._arrivals.clear()
-        self._arrivals[info, source] = arrival
+        self._arrivals[info, name] = arrival
         return arrival
 
-    def send(self, data: bytes, to: str, port: int, l2: str | None) -> None:
-        """Send one answer; `l2` as in `Send`. What cannot be sent is counted: the client asks again."""
+    def send(self, data: bytes, to: str, port: int, l2: str | None, own: str | None = None) -> None:
+        """Send one answer; `l2` and `own` as in `Send`. What cannot be sent is counted: they ask again."""
         if self._socket is None:
             self.counters["send_failed"] += 1
             return
@@ -148,7 +146,11 @@ class Port:
                 _LOG.debug("no neighbour entry for %s at %s, broadcasting: %s", to, l2, error)
                 to = BROADCAST
         try:
-            self._socket.sendto(data, (to, port))
+            if own is None:
+                self._socket.sendto(data, (to, port))
+            else:
+                info = _IN_PKTINFO.pack(0, socket.inet_aton(own), b"\0\0\0\0")  # ip(7): ipi_spec_dst
+                self._socket.sendmsg([data], [(socket.IPPROTO_IP, _IP_PKTINFO, info)], 0, (to, port))
         except OSError as error:
             self.counters["send_failed"] += 1
             if error.errno != errno.EAGAIN:

@@ -30,6 +30,9 @@ __all__ = ["Action", "Arrival", "BootChoice", "BootFile", "Noted", "Probe", "Res
 
 # A probe takes 0.3 s; one not back after this many seconds is lost: the next DISCOVER starts another.
 _PROBE_LOST = 2.0
+# Addresses that one DISCOVER may find in use: a router that answers every ARP request must not empty the pool
+# at a stroke.
+_MOST_CONFLICTS = 32
 
 
 class Responder:
@@ -103,7 +106,8 @@ class Responder:
         self._leases.decline(ask.mac, probe.address, now, ask.subnet.decline_seconds)
         why = f"{probe.address} answers although nobody has it from us: out of use for "
         note = ask.noted("dhcp.conflict", f"{why}{ask.subnet.decline_seconds} s", address=probe.address)
-        return [note, *self._discover(ask)]
+        conflicts = probe.conflicts + 1
+        return [note, *(self._discover(ask, conflicts) if conflicts < _MOST_CONFLICTS else ())]
 
     def _judge(self, packet: Packet, arrived_on: Arrival, now: float) -> Exchange | list[Action]:
         """All that is found out before the message type matters, or the note that says why it ends here."""
@@ -162,7 +166,7 @@ class Responder:
 
     # --- one method per message type
 
-    def _discover(self, ask: Exchange) -> list[Action]:
+    def _discover(self, ask: Exchange, conflicts: int = 0) -> list[Action]:
         """RFC 2131 §4.3.1. ciaddr is rubbish in some ROMs' DISCOVER and is not looked at."""
         packet, subnet = ask.packet, ask.subnet
         held = self._leases.lease_of(ask.mac, subnet.name)
@@ -174,14 +178,20 @@ class Responder:
         address = self._addresses.pick(ask)
         if address is None:
             if ask.shared:  # the wire has another subnet
-                return self._discover(replace(ask, subnet=ask.shared[0], shared=ask.shared[1:]))
+                return self._discover(replace(ask, subnet=ask.shared[0], shared=ask.shared[1:]), conflicts)
             return [ask.noted("dhcp.exhausted", f"no free address in {subnet.name} for {ask.mac}")]
-        new = held is None or held.address != address or pending is not None
+        # What it was only promised may be somebody's; the shell remembers what it found free just now.
+        new = held is None or held.address != address or held.state == "offered"
         if not (subnet.conflict_probe and new):
             return self._offer(ask, address)
         interface = ask.arrived_on.interface
         probe = Probe(
-            address=address, interface=interface, mac=ask.mac, packet=packet, arrived_on=ask.arrived_on
+            address=address,
+            interface=interface,
+            mac=ask.mac,
+            packet=packet,
+            arrived_on=ask.arrived_on,
+            conflicts=conflicts,
         )
         self._probing[address] = (probe, ask.now + _PROBE_LOST)
         return [probe]
@@ -260,9 +270,9 @@ class Responder:
         if packet.ciaddr == ANY and packet.giaddr == ANY and ask.subnet.contains(source):
             packet = replace(packet, ciaddr=source)  # it forgot to say what its datagram says
             ask = replace(ask, packet=packet)
-        if packet.ciaddr == ANY or not ask.subnet.contains(packet.ciaddr):
-            # Answering to any ciaddr would let a stranger have us send packets anywhere.
-            return [ignored(packet, f"INFORM of {packet.ciaddr}, not an address of {ask.subnet.name}")]
+        if packet.ciaddr == ANY or not ask.subnet.usable(packet.ciaddr):
+            # Answering to any ciaddr would let a stranger have us send packets anywhere, or to everybody.
+            return [ignored(packet, f"INFORM of {packet.ciaddr}, no machine's address in {ask.subnet.name}")]
         return answer(ask, self._choice, MessageType.ACK, None)
 
     def _bootp(self, ask: Exchange) -> list[Action]:
@@ -289,7 +299,10 @@ class Responder:
 
     def _bind(self, ask: Exchange, address: str, seconds: int) -> str:
         """Have the table hold it from now on. Returns "" or why it cannot."""
-        packet = ask.packet
+        packet, before = ask.packet, self._leases.owner_of(address)
+        agent = packet.options.get(opt.RELAY_AGENT_INFORMATION, b"")[:255].hex()
+        if not agent and before is not None and before.mac == ask.mac:
+            agent = before.agent  # a renewal goes past the relay
         lease = Lease(
             address=address,
             subnet=ask.subnet.name,
@@ -299,6 +312,7 @@ class Responder:
             expires=ask.now + seconds,
             host_name=packet.host_name,
             client_id=packet.options.get(opt.CLIENT_IDENTIFIER, b"").hex(),
+            agent=agent,
         )
         try:
             self._leases.bind(lease, ask.now)

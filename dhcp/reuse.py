@@ -14,6 +14,7 @@ class _Held(Protocol):
     """What is asked of a lease here."""
 
     address: str
+    subnet: str
     expires: float
 
 
@@ -59,6 +60,9 @@ class Walk:
             lease = self._known.get(address)
             if lease is not None and lease.expires == expires:
                 return address  # whoever gets it is noted with a new expiry
+            if lease is not None and lease.subnet != self.pool.subnet:
+                # A lease from before the subnet was resized: nobody tells us of its changes.
+                heapq.heappush(self._idle, (lease.expires, address))
         return None
 
     def _rebuild(self) -> None:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from dhcp.actions import Action, Arrival, Noted, Probe, Send
+from dhcp.batches import Inbox
 from dhcp.conflict import LinkProbes, Probes
 from dhcp.leases import LeaseError, LeaseStore
 from dhcp.neighbours import Neighbours
@@ -42,7 +43,7 @@ _LOOK_SECONDS: Final = 2.0  # how soon a link that was made anew is listened on 
 _AT_ONCE: Final = frozenset((int(MessageType.OFFER), int(MessageType.NAK)))
 
 _Ack = tuple[Port, bytes, Send]
-_Earlier = dict[tuple[int, bytes, int], Packet]
+_Earlier = dict[tuple[Port, int, bytes, int], Packet]
 
 
 class DhcpServer:
@@ -205,24 +206,25 @@ class DhcpServer:
     def _drain(self, port: Port) -> bool:
         """Take what arrived at a port; whether there may be more."""
         earlier: _Earlier = {}
-        for _ in range(_DRAIN):
+        for _ in range(_DRAIN // Inbox.COUNT):
             taken = port.receive()
-            if taken is None:
+            for data, arrival in taken:
+                if data[240:243] != _DISCOVER:
+                    self._judge(port, data, arrival, earlier)
+                    continue
+                if len(self._beginners) >= _MOST_BEGINNERS:
+                    shed = self._beginners.popleft()[0]  # the oldest: it will soon ask again anyway
+                    shed.counters["shed"] += 1
+                self._beginners.append((port, data, arrival))
+            if len(taken) < Inbox.COUNT:
                 return False
-            data, arrival = taken
-            if data[240:243] != _DISCOVER:
-                self._judge(port, data, arrival, earlier)
-                continue
-            if len(self._beginners) >= _MOST_BEGINNERS:
-                shed = self._beginners.popleft()[0]  # the oldest: it will soon ask again anyway
-                shed.counters["shed"] += 1
-            self._beginners.append((port, data, arrival))
         return True
 
     def _judge(self, port: Port, data: bytes, arrival: Arrival, earlier: _Earlier) -> None:
         try:
             packet = Packet.parse(data)
-            key = (packet.xid, packet.chaddr, packet.message_type)
+            # By port: two cards on one wire both hear it, and only one may have the subnet.
+            key = (port, packet.xid, packet.chaddr, packet.message_type)
             before = earlier.setdefault(key, packet)
             if before is not packet and before.options == packet.options and before.giaddr == packet.giaddr:
                 port.counters["repeated"] += 1  # it waited so long that the client asked again: one answer
@@ -242,7 +244,7 @@ class DhcpServer:
             if isinstance(action, Send):
                 data = action.data()
                 if action.packet.message_type in _AT_ONCE:
-                    port.send(data, action.to, action.port, action.l2)
+                    port.send(data, action.to, action.port, action.l2, action.own)
                 else:
                     self._acks.append((port, data, action))
             elif isinstance(action, Noted):
@@ -314,7 +316,7 @@ class DhcpServer:
 
     def _answer(self, acks: list[_Ack], notes: list[Noted]) -> None:
         for port, data, ack in acks:
-            port.send(data, ack.to, ack.port, ack.l2)
+            port.send(data, ack.to, ack.port, ack.l2, ack.own)
         for note in notes:
             self._counters[note.kind] += 1
             try:

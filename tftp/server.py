@@ -198,7 +198,7 @@ class Server:
                 return  # the peer repeats itself because our first answer was lost; our timer sees to that
             # Loaders begin at the same port after each reset, so a new request from it means a new boot.
             earlier.drop("The peer began a new transfer from the same port.")
-        if len(self._running) >= self._limits.transfers:
+        if len(self._running) >= self._limits.transfers and not self._make_room():
             self._ignore(request, peer, "Too many transfers are running.")
             return
         if self._per_address[peer.address] >= self._limits.transfers_per_peer:
@@ -227,6 +227,14 @@ class Server:
         except BaseException:
             _close(content)
             raise
+
+    def _make_room(self) -> bool:
+        """End the oldest transfer whose peer never answered: perhaps nobody ever asked for it."""
+        now = time.monotonic()
+        idle = next((one for one in self._running.values() if one.core.is_idle(now)), None)
+        if idle is not None:
+            idle.drop("The peer did not answer, and others wait.")
+        return idle is not None
 
     def _begin(self, request: ReadRequest, content: Content, peer: Peer, local: str) -> None:
         assert self._poller is not None, "requests come only while we listen"

@@ -186,10 +186,15 @@ class ReadTransfer:
         If the peer already answered us, it is so only for two seconds: loaders start at the same port after
         each reset, and a rebooted one must get a new OACK rather than blocks of a size it did not agree to.
         """
-        if request != self._request:
-            return False
-        unanswered = self._base == 1 and (self._opening is not None or not self._had_options)
-        return unanswered or now - self._started < 2.0
+        return request == self._request and (self._unheard or now - self._started < 2.0)
+
+    def is_idle(self, now: float) -> bool:
+        """Whether the peer has said nothing yet although it had the time of two tries."""
+        return self._unheard and now - self._started > 2 * self._limits.timeout
+
+    @property
+    def _unheard(self) -> bool:
+        return self._base == 1 and (self._opening is not None or not self._had_options)
 
     def answer(self, datagram: bytes, now: float) -> memoryview | None:
         """The short way, which nearly every datagram takes: if it acknowledges all that is on its way and was

@@ -18,6 +18,7 @@ def N_(text: str) -> str:
 PLANES = {
     "dhcp": "DHCP",
     "tftp": "TFTP",
+    "http": "HTTP",
     "boot": N_("boot script"),
     "agent": N_("agent"),
     "task": N_("task"),
@@ -26,6 +27,7 @@ PLANES = {
     "ui": N_("sign-in"),
     "schedule": N_("schedule"),
     "server": N_("this server"),
+    "doctor": N_("Doctor"),
 }
 LEASES = {
     "offered": N_("offered"),

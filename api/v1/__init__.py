@@ -12,6 +12,7 @@ from api.v1 import (
     leases,
     operations,
     schedules,
+    server,
     settings,
     tokens,
 )
@@ -28,6 +29,7 @@ PARTS = (
     tokens,
     events,
     doctor,
+    server,
     settings,
 )
 for part in PARTS:

@@ -7,6 +7,7 @@ Everything here runs on the event loop and answers from memory.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -25,8 +26,10 @@ from pxeboot.db.models import HostMac
 from pxeboot.events import Journal, Record
 from pxeboot.services import boots, hosts, unit
 from pxeboot.settings import Settings
-from tftp.server import RequestIgnored, RequestRefused, ServerEvent, TransferEnded
+from tftp.server import RequestRefused, ServerEvent, TransferEnded, TransferStarted
 from tftp.transfer import TransferCompleted
+
+log = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 2.0
 
@@ -44,12 +47,16 @@ class SeenBook:
             self._seen[mac] = (address or self._seen.get(mac, ("", None))[0], datetime.now(UTC))
 
     async def run(self) -> None:
-        """Write for ever."""
+        """Write for ever. What cannot be written now is tried again: it must not end the daemon."""
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
             if self._seen:
                 seen, self._seen = self._seen, {}
-                await asyncio.to_thread(self._write, seen)
+                try:
+                    await asyncio.to_thread(self._write, seen)
+                except Exception as error:
+                    log.error("which machines were seen cannot be written now: %s", error)
+                    self._seen = {**seen, **self._seen}
 
     def _write(self, seen: dict[str, tuple[str, datetime]]) -> None:
         with self._database.read() as session:  # strangers, of whom there may be thousands, have no row
@@ -129,7 +136,8 @@ def tftp_notes(journal: Journal, mac_of: Callable[[str], str]) -> Callable[[Serv
     """Where the TFTP server's events go."""
 
     def take(event: ServerEvent) -> None:
-        record: Record | None = None
+        if isinstance(event, TransferStarted):
+            return  # its end will be told; whose address it is may be a look into /proc
         now = datetime.now(UTC)
         mac = mac_of(event.peer.address)
         where = {"address": event.peer.address, "name": event.name[:200]}
@@ -140,12 +148,9 @@ def tftp_notes(journal: Journal, mac_of: Callable[[str], str]) -> Callable[[Serv
             if not done:
                 reason = getattr(event.result, "reason", "") or getattr(event.result, "message", "")
                 sentence = f"{event.name[:200]} was not read to its end by {event.peer.address}: {reason}"
-            record = Record("tftp", kind, sentence, now, mac=mac, data=where)
-        elif isinstance(event, RequestRefused | RequestIgnored):
+        else:
             kind = "tftp.refused" if isinstance(event, RequestRefused) else "tftp.ignored"
             sentence = f"{event.peer.address} asked for {event.name[:200]!r}: {event.reason}"
-            record = Record("tftp", kind, sentence, now, mac=mac, data=where)
-        if record is not None:
-            journal.add(record)
+        journal.add(Record("tftp", kind, sentence, now, mac=mac, data=where))
 
     return take

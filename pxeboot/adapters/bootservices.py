@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Coroutine
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from dhcp.actions import PXE_PORT, SERVER_PORT
@@ -30,7 +31,7 @@ _ADVICE: Final = "Stop it, or use dhcp.mode = proxy beside it (docs/booting.md),
 
 
 class BootServices:
-    """One lease table, one DHCP server for all interfaces and ports, one TFTP server for each address."""
+    """One lease table, one DHCP server for all interfaces and ports, one TFTP server for all addresses."""
 
     def __init__(self, services: Services, plan: Plan) -> None:
         self._services, self._plan, self._settings = services, plan, services.settings
@@ -41,7 +42,7 @@ class BootServices:
         self._neighbours: ArpTable | None = None
         self._dhcp: DhcpServer | None = None
         self._listeners: tuple[Listener, ...] = ()
-        self._tftp: list[TftpServer] = []
+        self._tftp: TftpServer | None = None
 
     @property
     def plan(self) -> Plan:
@@ -55,13 +56,16 @@ class BootServices:
         await self._serve_dhcp(services.settings, self._plan)
         services.leases = self._lease_view(self._plan)
         if services.settings.tftp.enabled:
-            for one in self._plan.interfaces:
-                await self._serve_tftp(one.address, services.settings.tftp.port)
+            await self._serve_tftp(
+                [one.address for one in self._plan.interfaces], services.settings.tftp.port
+            )
+        services.status = self.status
 
     async def stop(self) -> None:
         """Let go of everything; what was promised is on disk."""
-        for tftp in self._tftp:
-            await tftp.stop()
+        self._services.status = None
+        if self._tftp is not None:
+            await self._tftp.stop()
         if self._dhcp is not None:
             await self._dhcp.stop()
         if self._leases is not None:
@@ -91,15 +95,55 @@ class BootServices:
             await self._end_dhcp()
             try:
                 await self._serve_dhcp(settings, plan)
-            except ServiceFailed:
+            except ServiceFailed as error:
                 await self._end_dhcp()
-                await self._serve_dhcp(self._settings, old_plan)
+                await self._back_to(old_plan, error)
                 raise
         self._plan, self._settings = plan, settings
         self._services.leases = self._lease_view(plan)
         self._take_files(settings)
 
+    def status(self) -> dict[str, Any]:
+        """What the servers count since they started, and which other DHCP servers machines chose."""
+        dhcp, tftp = self._dhcp, self._tftp
+        missing = dhcp.missing if dhcp is not None else ()
+        listeners = [
+            {
+                "interface": one.interface,
+                "port": one.port,
+                "open": dhcp is not None and one not in missing,
+                "counters": dict(dhcp.counters_of(one)) if dhcp is not None and one not in missing else {},
+            }
+            for one in self._listeners
+        ]
+        seen = dhcp.responder.foreign if dhcp is not None else {}
+        return {
+            "dhcp": {
+                "listeners": listeners,
+                "counters": dict(dhcp.counters) if dhcp is not None else {},
+                "chosen_elsewhere": [
+                    {"subnet": subnet, "server": server, "at": datetime.fromtimestamp(at, UTC)}
+                    for subnet, servers in seen.items()
+                    for server, at in servers.items()
+                ],
+            },
+            "tftp": {
+                "running": tftp.running if tftp is not None else 0,
+                "counters": dict(tftp.counters) if tftp is not None else {},
+            },
+        }
+
     # --- DHCP
+
+    async def _back_to(self, plan: Plan, why: ServiceFailed) -> None:
+        try:
+            await self._serve_dhcp(self._settings, plan)
+        except ServiceFailed as error:
+            await self._end_dhcp()
+            raise ServiceFailed(
+                f"{why.sentence} The settings in force until now cannot be served again either: "
+                f"{error.sentence} DHCP is off until the next reload or restart."
+            ) from error
 
     def _responder(self, settings: Settings, plan: Plan) -> Responder:
         services = self._services
@@ -146,19 +190,19 @@ class BootServices:
 
     # --- TFTP
 
-    async def _serve_tftp(self, address: str, port: int) -> None:
+    async def _serve_tftp(self, addresses: list[str], port: int) -> None:
         services = self._services
         notes = boot.tftp_notes(services.journal, lambda peer: services.leases.mac_of(peer))
-        tftp = TftpServer(self._files, address, port, on_event=notes)
+        tftp = TftpServer(self._files, addresses, port, on_event=notes)
         try:
             await tftp.start()
         except OSError as error:
             who = await asyncio.to_thread(holder, "udp", port)
             raise ServiceFailed(
-                f"TFTP cannot listen on {address}:{port}: {error.strerror}.{who} "
+                f"TFTP cannot listen on {error.filename}:{port}: {error.strerror}.{who} "
                 "Stop what uses it, or set tftp.enabled = false."
             ) from error
-        self._tftp.append(tftp)
+        self._tftp = tftp
 
     def _take_files(self, settings: Settings) -> None:
         self._files.files = boottree.tftp_files(settings, self._services.base_url_at)

@@ -44,6 +44,7 @@ class Services:
     base_url: str = "http://127.0.0.1"
     base_urls: dict[str, str] = field(default_factory=dict)  # by address of ours, where we have several
     reload: Callable[[], Awaitable[Any]] | None = None  # `adapters.reload.Reloader.reload`, in the daemon
+    status: Callable[[], dict[str, Any]] | None = None  # `adapters.bootservices.BootServices.status`
     file_notes: FileNotes = field(default_factory=FileNotes)  # which boot file was noted for whom
     doctor: Watch = field(init=False)
 

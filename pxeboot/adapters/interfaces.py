@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -16,13 +15,15 @@ from pxeboot.settings import interfaces as wanted_interfaces
 log = logging.getLogger("pxeboot")
 
 LOOK_SECONDS = 1.0  # between two looks for an address that is late
+AGAIN_SECONDS = 5.0  # before changes are followed anew
 IFF_UP, IFF_RUNNING = 0x1, 0x40  # linux/if.h
 _LINKS, _ADDRESSES = 0x1, 0x10  # RTMGRP_LINK, RTMGRP_IPV4_IFADDR (rtnetlink(7))
 
 
 @dataclass(frozen=True)
 class InterfaceFacts:
-    """One address of an interface of ours. `up`: switched on; `running`: with a carrier, too."""
+    """One address of an interface of ours. `up`: switched on; `running`: with a carrier, too; `others`: its
+    further addresses."""
 
     name: str
     index: int
@@ -30,6 +31,7 @@ class InterfaceFacts:
     network: IPv4Network
     up: bool = True
     running: bool = True
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ async def look_up(name: str, wanted: str = "") -> InterfaceFacts | NotThere:
     for one in addresses:
         if not wanted or str(one.ip) == wanted:
             up, running = bool(flags & IFF_UP), bool(flags & IFF_RUNNING)
-            return InterfaceFacts(name, index, str(one.ip), one.network, up, running)
+            others = tuple(str(each.ip) for each in addresses if each != one)
+            return InterfaceFacts(name, index, str(one.ip), one.network, up, running, others)
     if wanted:
         have = ", ".join(str(one.ip) for one in addresses) or "none"
         return NotThere(
@@ -122,10 +125,14 @@ async def follow(names: set[str], note: Callable[[str, str, dict[str, object]], 
     Nothing else is done about it: sockets stay bound and work again when an address comes back.
     """
     while True:
-        with contextlib.suppress(OSError):
+        try:
             async for kind, sentence, data in _changes(names):
                 note(kind, sentence, data)
-        await asyncio.sleep(5)  # the kernel's queue ran over: begin anew
+        except (
+            Exception
+        ) as error:  # the kernel's queue ran over, say: begin anew; no reason to end the daemon
+            log.warning("changes of interfaces may have been missed: %s", error)
+        await asyncio.sleep(AGAIN_SECONDS)
 
 
 async def _changes(names: set[str]) -> AsyncIterator[tuple[str, str, dict[str, object]]]:

@@ -25,6 +25,7 @@ from pxeboot.services.lookup import uuid_readings
 log = logging.getLogger(__name__)
 
 RELOAD_SECONDS = 0.5  # let a burst of changed hosts become one reload
+RETRY_SECONDS = 5.0
 _FOLLOWED: Final = frozenset({"host", "group", "boot_entry"})
 
 
@@ -99,7 +100,17 @@ class KnownHosts:
             while not live.closed:
                 if await live.get(60.0) is not None:
                     await asyncio.sleep(RELOAD_SECONDS)
-                    await asyncio.to_thread(self.load)
+                    while not await asyncio.to_thread(self._loaded) and not live.closed:
+                        await asyncio.sleep(RETRY_SECONDS)
+
+    def _loaded(self) -> bool:
+        """Load; False: the database fails for now. The machines we know are served meanwhile."""
+        try:
+            self.load()
+        except Exception as error:
+            log.error("hosts cannot be read again now, DHCP goes by what it knew: %s", error)
+            return False
+        return True
 
 
 def _encoded(options: Mapping[str, Any], whose: str) -> dict[int, bytes]:

@@ -64,6 +64,8 @@ class LeaseView:
         Where we give the addresses it must hold the lease (or be its neighbour: a fixed address). Beside
         another server only a contradiction refuses: through a router the neighbour table cannot know.
         """
+        if not address:  # a Unix socket: behind it is a reverse proxy, which machines never boot through
+            return False
         if self.holds(address, mac):
             return True
         if self._leases is not None and not self._is_beside(address):

@@ -15,7 +15,7 @@ from typing import Final
 from dhcp.catalog import OptionError, parse_option
 from dhcp.subnets import Reservation, SubnetConfig, SubnetError
 from pxeboot.adapters.interfaces import InterfaceFacts, key_of
-from pxeboot.boot.rules import BootRules, RuleError
+from pxeboot.boot.rules import BootRules, RuleError, check_arguments
 from pxeboot.settings import Mistake, Settings
 from pxeboot.settings.dhcp import Subnet, simple_subnet, subnets
 from pxeboot.settings.judge_dhcp import judge_simple, plain_mac, pool_range
@@ -135,7 +135,9 @@ def _config(
         options.update(parse_option(name, value) for name, value in table.options.items())
     except OptionError:
         return None  # told by the settings' judge
-    ours = [one.address for one in interfaces if IPv4Address(one.address) in network]
+    # All of them, for a probe never finds ourselves.
+    all_ours = {address for one in interfaces for address in (one.address, *one.others)}
+    ours = sorted(address for address in all_ours if IPv4Address(address) in network)
     try:
         return SubnetConfig(
             network=network,
@@ -251,3 +253,8 @@ def _boot_rules(settings: Settings) -> Iterator[Mistake]:
             BootRules.parse({key: getattr(boot, key)})
         except RuleError as error:
             yield Mistake(f"boot.{key}", getattr(boot, key), "cannot be meant", error.remedy.rstrip("."))
+    try:
+        check_arguments("kernel_arguments", " ".join(boot.kernel_arguments.split()))
+    except RuleError as error:
+        remedy = error.remedy.rstrip(".")
+        yield Mistake("boot.kernel_arguments", boot.kernel_arguments, "cannot be meant", remedy)

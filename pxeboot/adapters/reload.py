@@ -12,7 +12,6 @@ from typing import Any, ClassVar, Final
 from pxeboot.adapters.bootservices import BootServices
 from pxeboot.adapters.container import Services
 from pxeboot.adapters.interfaces import InterfaceFacts
-from pxeboot.adapters.listening import ServiceFailed
 from pxeboot.adapters.plan import make_plan, together
 from pxeboot.errors import AppError, ConfigError
 from pxeboot.settings import Settings, read, refuse
@@ -97,7 +96,7 @@ class Reloader:
         if self._boot is not None:
             try:
                 await self._boot.use(new, plan)
-            except ServiceFailed:
+            except BaseException:
                 services.settings = old
                 raise
         services.sessions.use(new)

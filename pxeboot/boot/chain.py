@@ -32,6 +32,9 @@ _FIRMWARE: Final[dict[str, Firmware]] = {
     "x64-uefi": "uefi-x64",
     "x86-uefi": "uefi-ia32",
     "arm64-uefi": "uefi-arm64",
+    "arm32-uefi": "uefi-arm32",
+    "riscv64-uefi": "uefi-riscv64",
+    "loongarch64-uefi": "uefi-loongarch64",
 }
 # The first of these that is in the boot folder. Debian signs no shim for 32-bit UEFI, and we bring none for
 # ARM: somebody who has such machines puts the loader there.
@@ -40,6 +43,9 @@ _FIRST_FILES: Final[dict[Firmware, tuple[str, ...]]] = {
     "uefi-x64": ("shimx64.efi",),
     "uefi-ia32": ("shimia32.efi", "bootia32.efi", "grubia32.efi"),
     "uefi-arm64": ("shimaa64.efi", "bootaa64.efi", "grubaa64.efi"),
+    "uefi-arm32": ("bootarm.efi", "grubarm.efi"),
+    "uefi-riscv64": ("shimriscv64.efi", "bootriscv64.efi", "grubriscv64.efi"),
+    "uefi-loongarch64": ("bootloongarch64.efi", "grubloongarch64.efi"),
 }
 
 

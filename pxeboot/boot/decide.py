@@ -41,7 +41,16 @@ __all__ = [
 ]
 
 Action: TypeAlias = Literal["local", "menu", "agent", "entry", "refuse"]
-Firmware: TypeAlias = Literal["bios", "uefi-x64", "uefi-ia32", "uefi-arm64", "unknown"]
+Firmware: TypeAlias = Literal[
+    "bios",
+    "uefi-x64",
+    "uefi-ia32",
+    "uefi-arm64",
+    "uefi-arm32",
+    "uefi-riscv64",
+    "uefi-loongarch64",
+    "unknown",
+]
 Loader: TypeAlias = Literal["firmware", "ipxe", "grub", "agent"]
 Choice: TypeAlias = Literal["register-quick", "register-full"]
 Mode: TypeAlias = Literal["task"] | Choice
@@ -249,6 +258,8 @@ class RulesInForce:
                 (who for who, rules in self._levels if getattr(rules, key) not in (None, "")), "built in"
             )
             out.append((key, str(getattr(self._rules, key)), who))
+        if self.menu and self._rules.menu != "always":  # nobody speaks of a menu: it is shown as the default
+            out[2] = ("menu", "always", out[0][2])
         return out
 
     @property
@@ -321,6 +332,10 @@ def _idle(
         because = f", and {why_not}"
     if kind == "entry" and entry is None:
         because += f", but it has no such entry on {client.firmware}"
+    elif entry is not None and entry.protected and (exam is not None or not said.menu):
+        # Only a menu asks for it, and nobody may get round that by switching the machine on.
+        because += ", but that needs a password that nobody is asked for without a menu"
+        entry = None
     if exam is None and said.menu:
         origin = said.origin("menu") if said.origin("menu").endswith("always") else said.origin("default")
         return BootDecision(

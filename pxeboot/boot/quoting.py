@@ -9,7 +9,17 @@ import re
 import unicodedata
 from typing import Final
 
-__all__ = ["WORD", "ScriptError", "grub_quote", "grub_word", "ipxe_text", "ipxe_word", "one_line"]
+__all__ = [
+    "WORD",
+    "ScriptError",
+    "grub_quote",
+    "grub_text",
+    "grub_word",
+    "ipxe_argument",
+    "ipxe_text",
+    "ipxe_word",
+    "one_line",
+]
 
 
 class ScriptError(ValueError):
@@ -25,6 +35,13 @@ def grub_quote(text: str) -> str:
     """`text` as one word of GRUB's language: in single quotes, where nothing is special but the quote
     itself."""
     return "'" + one_line(text).replace("'", "'\\''") + "'"
+
+
+def grub_text(text: str) -> str:
+    """As `grub_quote`, for what people read: to `echo` and `menuentry` a word that begins with a hyphen is an
+    option, quoted or not."""
+    line = one_line(text)
+    return grub_quote(" " + line if line.startswith("-") else line)
 
 
 def grub_word(text: str) -> str:
@@ -55,6 +72,13 @@ def ipxe_word(text: str) -> str:
         raise ScriptError(f"{text[:60]!r} cannot be a word of an iPXE script.")
     if text in ("||", "&&", ";"):
         raise ScriptError(f"{text!r} would end the iPXE command.")
+    return text
+
+
+def ipxe_argument(text: str) -> str:
+    """As `ipxe_word`, for a word after a kernel's URL: iPXE takes none there for an option, so it may begin
+    with a hyphen."""
+    ipxe_word(text.lstrip("-") or "x")
     return text
 
 

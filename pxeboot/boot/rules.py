@@ -22,6 +22,7 @@ __all__ = [
     "EntryKind",
     "MenuEntry",
     "RuleError",
+    "check_arguments",
     "check_entry",
     "check_key",
     "check_name",
@@ -186,6 +187,16 @@ def check_entry(
         _check_param(key, value)
 
 
+def check_arguments(key: str, text: str) -> None:
+    """Raise `RuleError` unless a kernel's arguments can be written for every loader."""
+    if not _ARGUMENTS.fullmatch(text) or "&&" in text.split():  # which would end iPXE's command
+        raise RuleError(
+            key,
+            text,
+            "write words with single spaces between them, without quotes, $, ;, &&, # or accents.",
+        )
+
+
 def check_key(key: str) -> None:
     """Raise `RuleError` unless `key` is "" or a lower-case letter or digit that no menu uses itself."""
     if key and (not re.fullmatch(r"[a-z0-9]", key, re.ASCII) or key in RESERVED_KEYS):
@@ -219,10 +230,8 @@ def _check_param(key: str, value: object) -> None:
         )
     if key in _URLS and not _URL.fullmatch(value):
         raise RuleError(where, value, "write a URL like http://10.20.0.1/answers.cfg.")
-    if key == "arguments" and not _ARGUMENTS.fullmatch(value):
-        raise RuleError(
-            where, value, "write words with single spaces between them, without quotes, $, ;, # or accents."
-        )
+    if key == "arguments":
+        check_arguments(where, value)
 
 
 def _choice(

@@ -19,7 +19,9 @@ from pxeboot.boot.quoting import (
     WORD,
     ScriptError,
     grub_quote,
+    grub_text,
     grub_word,
+    ipxe_argument,
     ipxe_text,
     ipxe_word,
     one_line,
@@ -60,13 +62,24 @@ LINUX_LOADERS: Final = (
 WINDOWS_LOADERS: Final = ("/EFI/Microsoft/Boot/bootmgfw.efi",)
 FALLBACK_LOADER: Final = "/EFI/BOOT/BOOT{}.EFI"
 GRUB_FOLDERS: Final = ("/boot/grub", "/grub", "/boot/grub2", "/grub2")
-PROCESSORS: Final[dict[Firmware, str]] = {"uefi-x64": "x64", "uefi-ia32": "ia32", "uefi-arm64": "aa64"}
+# Their words in the names of loaders (UEFI 2.10 §3.5.1.1).
+PROCESSORS: Final[dict[Firmware, str]] = {
+    "uefi-x64": "x64",
+    "uefi-ia32": "ia32",
+    "uefi-arm64": "aa64",
+    "uefi-arm32": "arm",
+    "uefi-riscv64": "riscv64",
+    "uefi-loongarch64": "loongarch64",
+}
 # GRUB's names of where it runs, `$grub_cpu-$grub_platform`.
 GRUB_PLATFORMS: Final[dict[Firmware, str]] = {
     "bios": "i386-pc",
     "uefi-x64": "x86_64-efi",
     "uefi-ia32": "i386-efi",
     "uefi-arm64": "arm64-efi",
+    "uefi-arm32": "arm-efi",
+    "uefi-riscv64": "riscv64-efi",
+    "uefi-loongarch64": "loongarch64-efi",
 }
 
 # A machine with an empty disk asks again for ten minutes.
@@ -267,6 +280,12 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters.update(
-        comment=one_line, grub=grub_quote, grub_word=grub_word, ipxe=ipxe_text, ipxe_word=ipxe_word
+        comment=one_line,
+        grub=grub_quote,
+        grub_text=grub_text,
+        grub_word=grub_word,
+        ipxe=ipxe_text,
+        ipxe_argument=ipxe_argument,
+        ipxe_word=ipxe_word,
     )
     return environment

@@ -56,7 +56,11 @@ def open_database(settings: Settings) -> Database:
     from pxeboot.db import migrate
 
     settings.server.data_dir.mkdir(parents=True, exist_ok=True)
-    database = Database(settings.server.data_dir / "pxeboot.sqlite")
+    path = settings.server.data_dir / "pxeboot.sqlite"
+    with contextlib.suppress(OSError):  # another owner's; SQLite gives its other files the same mode
+        path.touch(mode=0o600)
+        path.chmod(0o600)  # hashes of passwords are in it
+    database = Database(path)
     migrate.upgrade(database)
     return database
 

@@ -21,6 +21,7 @@ FIRST_FILES: Final = {
 WISHED_FILES: Final = {
     "UEFI ia32": ("shimia32.efi", "bootia32.efi", "grubia32.efi"),
     "UEFI arm64": ("shimaa64.efi", "bootaa64.efi", "grubaa64.efi"),
+    "UEFI arm32": ("bootarm.efi", "grubarm.efi"),
 }
 BOOT_ENVIRONMENT: Final = ("vmlinuz", "initrd.img")
 

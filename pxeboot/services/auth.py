@@ -6,6 +6,7 @@ import hmac
 import os
 import secrets
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -68,7 +69,9 @@ class SignedIn:
 def login(session: Session, name: str, password: str, *, address: str, now: datetime) -> SignedIn:
     """Check a password. Unauthorized(login-failed); Throttled after five failures of a name or address
     (waits grow to 15 min)."""
-    keys = (f"name:{name.lower()}", f"address:{address}")
+    keys = [f"name:{name.lower()}"]
+    if address:  # none over a Unix socket: behind a reverse proxy everybody would share it
+        keys.append(f"address:{address}")
     wait = max(_throttle.wait(key, now) for key in keys)
     if wait > 0:
         seconds = int(wait) + 1
@@ -307,36 +310,60 @@ def checked_role(role: str) -> Role:
 
 
 class Throttle:
-    """Failures per name and address, in memory, bounded; waits grow from 1 s to 15 min and are forgotten
-    after an hour."""
+    """Failures per name and address, in memory, bounded; after `free` of them waits grow from 1 s to
+    `longest` (seconds) and are forgotten after an hour."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, free: int = FREE_FAILURES, longest: float = LONGEST_WAIT) -> None:
+        self._free, self._longest = free, longest
         self._lock = threading.Lock()
         self._failures: dict[str, tuple[int, datetime]] = {}
 
     def wait(self, key: str, now: datetime) -> float:
         """Seconds until the next attempt is looked at."""
         with self._lock:
-            count, last = self._failures.get(key, (0, now))
-        if count < FREE_FAILURES:
-            return 0.0
-        pause = min(LONGEST_WAIT, 2.0 ** min(count - FREE_FAILURES, 12))
-        return max(0.0, pause - (now - last).total_seconds())
+            return self._wait(key, now)
 
     def failed(self, key: str, now: datetime) -> None:
         """Count a failure."""
         with self._lock:
-            count, last = self._failures.pop(key, (0, now))
-            if now - last > timedelta(hours=1):
-                count = 0
-            if len(self._failures) >= 10_000:
-                self._failures.pop(next(iter(self._failures)))  # the oldest
-            self._failures[key] = (count + 1, now)
+            self._count(key, now)
+
+    def begin(self, keys: Sequence[str], now: datetime) -> bool:
+        """Whether an attempt may be looked at now. It counts as a failure until it is known to be none:
+        a hundred guesses at the same moment must not be looked at all."""
+        with self._lock:
+            if any(self._wait(key, now) > 0 for key in keys):
+                return False
+            for key in keys:
+                self._count(key, now)
+            return True
+
+    def forgive(self, key: str) -> None:
+        """Take back one failure."""
+        with self._lock:
+            count, last = self._failures.get(key, (0, None))
+            if last is not None:
+                self._failures[key] = (max(0, count - 1), last)
 
     def succeeded(self, key: str) -> None:
         """Forget."""
         with self._lock:
             self._failures.pop(key, None)
+
+    def _wait(self, key: str, now: datetime) -> float:
+        count, last = self._failures.get(key, (0, now))
+        if count < self._free:
+            return 0.0
+        pause = min(self._longest, 2.0 ** min(count - self._free, 12))
+        return max(0.0, pause - (now - last).total_seconds())
+
+    def _count(self, key: str, now: datetime) -> None:
+        count, last = self._failures.pop(key, (0, now))
+        if now - last > timedelta(hours=1):
+            count = 0
+        if len(self._failures) >= 10_000:
+            self._failures.pop(next(iter(self._failures)))  # the oldest
+        self._failures[key] = (count + 1, now)
 
 
 _throttle = Throttle()

@@ -169,7 +169,8 @@ def _apply(session: Session, row: BootEntry, values: Mapping[str, Any]) -> None:
     if "params" in values:
         row.params = {key: text for key, text in (values["params"] or {}).items() if text not in ("", None)}
     if "password" in values:
-        row.password_hash = entry_passwords.sealed(values["password"]) if values["password"] else ""
+        given = values["password"]  # None takes it away; an empty one is a mistake
+        row.password_hash = "" if given is None else entry_passwords.sealed(given)
     try:
         check_key(row.key)
         check_entry(row.kind, row.params, row.firmware, protected=bool(row.password_hash))

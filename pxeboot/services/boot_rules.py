@@ -40,7 +40,7 @@ def effective(session: Session, row: Host | Group, settings: Settings) -> dict[s
     else:
         levels = [("group", own_rules(row)), *levels]
     said = [(origin, rules.to_dict()) for origin, rules in levels]
-    return {
+    found = {
         key: next(
             RuleView.model_validate({"value": rules[key], "origin": origin})
             for origin, rules in said
@@ -48,6 +48,10 @@ def effective(session: Session, row: Host | Group, settings: Settings) -> dict[s
         )
         for key in KEYS
     }
+    spoken = settings.boot.menu or any("menu" in rules for origin, rules in said if origin != "site")
+    if found["default"].value == "menu" and not spoken:
+        found["menu"] = RuleView(value="always", origin=found["default"].origin)
+    return found
 
 
 def change(session: Session, row: Host | Group, wanted: Mapping[str, object] | None) -> str:
@@ -81,6 +85,8 @@ def _check_default(session: Session, row: Host | Group, default: str) -> None:
         entry = lookup.entry(session, name)
     except NotFound as error:
         raise Invalid(error.sentence, field="boot.default") from error
+    if entry.name != name:  # found by its number
+        raise Invalid(f"The entry is named {entry.name}; write entry:{entry.name}.", field="boot.default")
     if entry.group_id not in (None, group_id):
         raise Invalid(
             f"The boot entry {entry.name} is in another group's menu, so it cannot be the default here.",

@@ -174,6 +174,9 @@ def begin(
 
 
 _throttle = Throttle()
+# Of an entry, over all machines: who makes up MACs and addresses starts the other count anew each time. Short
+# waits, so that he cannot keep everybody else out.
+_entry_throttle = Throttle(free=100, longest=10.0)
 
 
 def choose(
@@ -181,6 +184,7 @@ def choose(
     client: Client,
     name: str,
     *,
+    uuid: str = "",
     user: str,
     password: str,
     address: str,
@@ -191,24 +195,24 @@ def choose(
     """Somebody at an iPXE menu chose the protected entry `name`, whose user name is its own. Changes nothing.
 
     Only what that machine's menu offers now is given, so neither a stranger nor a machine in an exam gets it.
-    Failures of a machine or an address slow down further ones.
+    Failures of a machine or an address at an entry slow down further ones; many at one entry slow down all.
     """
-    known = subject(session, client.mac)
+    known = subject(session, client.mac, uuid)
     decision = decide(known.host, None, known.task, client, now, policy(settings, known.entries))
     entry = next((each for each in decision.entries if each.name == name and each.protected), None)
     if decision.action != "menu" or entry is None or not is_owner(address, client.mac):
         return Chosen(None, "not-offered")
-    keys = (f"entry-mac:{client.mac}", f"entry-address:{address}")
-    if any(_throttle.wait(key, now) > 0 for key in keys):
+    keys = (f"{name} of {client.mac}", f"{name} at {address}")  # who knows one entry's password gains nothing
+    if _entry_throttle.wait(name, now) > 0 or not _throttle.begin(keys, now):
         return Chosen(None, "throttled")
+    _entry_throttle.failed(name, now)  # until we know better
     sealed = session.exec(select(BootEntry.password_hash).where(BootEntry.name == name)).one()
     right = entry_passwords.verifies(sealed, password) and user == entry.name
     if not right:
-        for key in keys:
-            _throttle.failed(key, now)
         return Chosen(None, "wrong-password")
     for key in keys:
         _throttle.succeeded(key)
+    _entry_throttle.forgive(name)
     reason = f"At the menu of {client.mac}, {entry.title} was chosen with its password."
     return Chosen(replace(decision, action="entry", reason=reason, entry=entry, entries=()))
 

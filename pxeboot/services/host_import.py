@@ -102,8 +102,7 @@ def _one(session: Session, row: HostRow, actor: str) -> ImportedHost:
     if row.name != before.name:
         changes["name"] = row.name
     if row.uuid and uuid != before.uuid:
-        known.uuid = uuid
-        session.add(known)
+        changes["uuid"] = uuid
     after = hosts.update_host(session, before.name, actor=actor, **changes)
     was = before.name if before.name != after.name else ""
     return ImportedHost(

@@ -28,7 +28,7 @@ from pxeboot.services.views import HostView, Page
 from pxeboot.settings import Settings
 
 CHANGEABLE = frozenset(
-    {"name", "group", "image", "state", "macs", "serial", "boot", "reserved_address", "dhcp_options"}
+    {"name", "group", "image", "state", "macs", "uuid", "serial", "boot", "reserved_address", "dhcp_options"}
 )
 
 
@@ -142,6 +142,9 @@ def update_host(session: Session, key: str | int, *, actor: str = "", **changes:
     if "serial" in changes:
         row.serial = str(changes["serial"] or "").strip()
         done.append("serial number")
+    if "uuid" in changes:
+        row.uuid = lookup.normal_uuid(str(changes["uuid"] or ""))
+        done.append("SMBIOS UUID")
     if "state" in changes and checked_state(str(changes["state"])) != row.state:
         row.state = checked_state(str(changes["state"]))
         done.append(row.state.value)

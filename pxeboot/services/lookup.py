@@ -192,7 +192,11 @@ def read_cursor(cursor: str, *types: type) -> list[Any]:
         position = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         if not isinstance(position, list) or [type(value) for value in position] != list(types):
             raise ValueError
-    except ValueError as error:
+        for value in position:
+            if isinstance(value, int) and abs(value) >= 1 << 63:  # more than SQLite takes
+                raise ValueError
+            str(value).encode()
+    except (ValueError, RecursionError) as error:
         raise Invalid("This cursor is not one of ours; start again without it.", field="cursor") from error
     return position
 

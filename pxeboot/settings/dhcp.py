@@ -14,6 +14,7 @@ Mode = Literal["full", "proxy", "off"]
 ProxyStyle = Literal["binl", "direct"]
 Bootp = Literal["ignore", "answer"]
 _INHERITS = "as in [dhcp]"
+_YEAR = 366 * 86_400  # seconds; DHCP has 32 bits for them, of which all ones mean "for ever"
 
 
 class ReservationSettings(Section):
@@ -46,8 +47,8 @@ class SubnetSettings(Section):
     domain_search: list[str] | None = Field(default=None, description=_INHERITS)
     ntp: list[str] | None = Field(default=None, description=_INHERITS)
     options: dict[str, Any] | None = Field(default=None, description="Over those of [dhcp], name by name.")
-    lease_seconds: int | None = Field(default=None, ge=60, description=_INHERITS)
-    pxe_lease_seconds: int | None = Field(default=None, ge=30, description=_INHERITS)
+    lease_seconds: int | None = Field(default=None, ge=60, le=_YEAR, description=_INHERITS)
+    pxe_lease_seconds: int | None = Field(default=None, ge=30, le=_YEAR, description=_INHERITS)
     server: str = Field(
         default="",
         description="Our address as its machines reach it; empty: our address of its interface, else of the "
@@ -111,8 +112,12 @@ class DhcpSettings(Section):
         description='Further options by name or number, e.g. {"tftp-server-name" = "10.20.0.1"}; values as '
         'text, numbers, lists, or "hex:01:02" (docs/booting.md).',
     )
-    lease_seconds: int = Field(default=3600, ge=60, description="Lease time of an operating system.")
-    pxe_lease_seconds: int = Field(default=300, ge=30, description="Lease time of firmware and loaders.")
+    lease_seconds: int = Field(
+        default=3600, ge=60, le=_YEAR, description="Lease time of an operating system."
+    )
+    pxe_lease_seconds: int = Field(
+        default=300, ge=30, le=_YEAR, description="Lease time of firmware and loaders."
+    )
     reservations: list[ReservationSettings] = Field(
         default_factory=list,
         description="Fixed addresses, a table each. A host's own, set in the pages, wins.",

@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from pxeboot.settings.dhcp import DhcpSettings
 from pxeboot.settings.section import Section
 
+_DAY = 86_400  # seconds
+
 
 class ServerSettings(Section):
     """Who and where we are."""
@@ -111,6 +113,7 @@ class BootSettings(Section):
     token_seconds: int = Field(
         default=600,
         ge=60,
+        le=_DAY,
         description="How long the one-time token of a boot script is good.",
     )
     kernel_arguments: str = Field(
@@ -143,16 +146,19 @@ class TaskSettings(Section):
     boot_seconds: int = Field(
         default=300,
         ge=30,
+        le=_DAY,
         description="From the boot script to the agent's check-in, before the attempt is lost.",
     )
     silence_seconds: int = Field(
         default=120,
         ge=10,
+        le=_DAY,
         description="An agent silent this long has lost its attempt.",
     )
     wait_seconds: int = Field(
         default=86400,
         ge=60,
+        le=366 * _DAY,
         description="A task whose machine never boots fails after this time.",
     )
     then: Literal["reboot", "poweroff"] = Field(
@@ -181,10 +187,13 @@ class MulticastSettings(Section):
         le=32,
         description="IP TTL; above 1 the stream crosses multicast routers.",
     )
-    rate_mbit: float = Field(default=900.0, gt=0, description="Highest rate of a session in Mbit/s.")
+    rate_mbit: float = Field(
+        default=900.0, gt=0, le=1_000_000, description="Highest rate of a session in Mbit/s."
+    )
     gather_seconds: float = Field(
         default=10.0,
         ge=0,
+        le=_DAY,
         description="Wait for the others after the first receiver.",
     )
 
@@ -196,6 +205,7 @@ class ImagesSettings(Section):
     reserve_mb: int = Field(
         default=1024,
         ge=0,
+        le=1 << 30,  # a pebibyte
         description="Free space a capture must leave on the store's file system.",
     )
     zstd_level: int = Field(default=3, ge=1, le=19, description="Compression level agents use at capture.")
@@ -204,8 +214,8 @@ class ImagesSettings(Section):
 class JournalSettings(Section):
     """The per-host journal."""
 
-    keep_per_host: int = Field(default=2000, ge=100, description="Events kept per host.")
-    keep_days: int = Field(default=90, ge=1, description="Days events are kept.")
+    keep_per_host: int = Field(default=2000, ge=100, le=1_000_000, description="Events kept per host.")
+    keep_days: int = Field(default=90, ge=1, le=36_600, description="Days events are kept.")
 
 
 class DoctorSettings(Section):
@@ -214,6 +224,7 @@ class DoctorSettings(Section):
     every_seconds: int = Field(
         default=3600,
         ge=0,
+        le=366 * _DAY,
         description="Look for other DHCP servers and other trouble this often; 0: only on request.",
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from sqlmodel import select
 
 from pxeboot.db.models import BootEntry, BootToken
 from pxeboot.services import boots, journal, lookup, tokens
-from pxeboot.services.auth import Throttle
+from pxeboot.services.auth import FREE_FAILURES, Throttle
 from pxeboot.services.entry_passwords import sealed
 from tests.api.conftest import Served
 from tests.plane import mac
@@ -190,6 +191,13 @@ async def test_what_a_machine_reads_is_journaled_once(served: Served, client: ht
     assert "vmlinuz" in events[1].sentence
 
 
+async def test_names_that_no_file_can_have_are_no_accident(served: Served, client: httpx.AsyncClient) -> None:
+    served.settings.boot_dir.mkdir(parents=True, exist_ok=True)
+    for name in ("a" * 300, "a" * 5000, "x/" * 2000 + "y"):
+        answer = await client.get(f"/boot/files/{name}")
+        assert answer.status_code in (404, 422)
+
+
 def protected(served: Served, **rules: object) -> None:
     """A room whose machines see a menu with one protected entry."""
     served.room(1)
@@ -238,6 +246,22 @@ async def test_a_protected_entry_needs_its_password(
     assert b"open-sesame".hex() not in said
 
 
+async def test_a_machine_known_by_its_uuid_alone_is_given_its_groups_entry(
+    served: Served, client: httpx.AsyncClient
+) -> None:
+    uuid = "4c4c4544-0036-3510-8052-b4c04f303532"  # it boots over the network card of a dock
+    protected(served)
+    with served.write() as session:
+        lookup.host(session, "pc1").uuid = uuid
+        lookup.entry(session, "tools").group_id = lookup.group(session, "B204").id
+    menu = await client.get("/boot/ipxe", params={"mac": mac(9), "uuid": uuid})
+    assert "entry-tools" in menu.text
+    assert "&uuid=${uuid}&" in menu.text
+    assert "param uuid ${uuid}" in menu.text
+    given = await client.post("/boot/ipxe/entry", data=asks() | {"mac": mac(9), "uuid": uuid})
+    assert "\nshell ||" in given.text
+
+
 async def test_guessing_passwords_becomes_slow(
     served: Served, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -249,6 +273,45 @@ async def test_guessing_passwords_becomes_slow(
     assert "Too many failed attempts" in answers[-1].text
     right = await client.post("/boot/ipxe/entry", data=asks())
     assert "\nshell " not in right.text
+
+
+async def test_many_guesses_at_once_are_no_way_round(
+    served: Served, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(boots, "_throttle", Throttle())
+    protected(served)
+    guesses = (client.post("/boot/ipxe/entry", data=asks(password=f"guess-{n}")) for n in range(20))
+    answers = await asyncio.gather(*guesses)
+    assert sum("password is wrong" in answer.text for answer in answers) <= FREE_FAILURES + 1
+
+
+async def test_the_password_of_one_entry_does_not_help_to_guess_anothers(
+    served: Served, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(boots, "_throttle", Throttle())
+    protected(served)
+    with served.write() as session:
+        known = sealed("known-to-all")
+        session.add(BootEntry(name="exam", title="Exam", kind="memtest", password_hash=known))
+    for number in range(8):
+        last = await client.post("/boot/ipxe/entry", data=asks(password=f"guess-{number}"))
+        await client.post("/boot/ipxe/entry", data=asks("exam", "known-to-all", "exam"))
+    assert "Too many failed attempts" in last.text
+
+
+async def test_ever_new_machines_cannot_guess_for_ever(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(boots, "_throttle", Throttle())
+    monkeypatch.setattr(boots, "_entry_throttle", Throttle(free=10, longest=10))
+    protected(served)
+    texts = []
+    for number in range(20, 33):  # nobody has registered them; each has an address of its own
+        async with served.client(number) as made_up:
+            data = asks(password=f"guess-{number}") | {"mac": mac(number)}
+            texts.append((await made_up.post("/boot/ipxe/entry", data=data)).text)
+    assert "password is wrong" in texts[9]
+    assert "Too many failed attempts" in texts[-1]
 
 
 async def test_only_what_the_menu_offers_is_given(served: Served, client: httpx.AsyncClient) -> None:

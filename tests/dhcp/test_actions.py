@@ -39,6 +39,7 @@ def test_delivery(
     send = deliver(asked, reply, arrived_on)
     assert (send.to, send.port, send.l2) == expected
     assert send.broadcast == (expected[0] == BROADCAST)
+    assert send.own == (arrived_on.address if arrived_on.port == 4011 else None)
 
 
 def test_ciaddr_in_a_discover_is_rubbish() -> None:

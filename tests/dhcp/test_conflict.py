@@ -120,3 +120,32 @@ def storm() -> None:
         probes.close()
 
     asyncio.run(look())
+
+
+async def test_a_way_that_is_barred_forbids_only_that_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A firewall's or a `prohibit` route's EPERM says nothing about our rights."""
+    asked: list[bytes] = []
+
+    class Barred:
+        def __init__(self, echoed: Any) -> None:
+            """The socket could be made."""
+
+        def ask(self, address: bytes) -> None:
+            asked.append(address)
+            if len(asked) == 1:
+                raise PermissionError(1, "Operation not permitted")
+
+        def close(self) -> None:
+            """Nothing is open."""
+
+    monkeypatch.setattr("dhcp.conflict._Pinger", Barred)
+    probes = LinkProbes()
+
+    def look(address: str) -> bool:
+        packet = plain(giaddr="10.30.0.254")
+        probe = Probe(address=address, interface="br0", mac=MAC, packet=packet, arrived_on=LINK)
+        return probes.look(probe, lambda in_use: None)
+
+    assert not look("10.30.0.10")
+    assert look("10.31.0.10")
+    probes.close()

@@ -153,7 +153,7 @@ def test_init_reboot_behind_the_wrong_relay_is_refused(make: Make) -> None:
     assert (nak.packet.message_type, nak.to) == (MessageType.NAK, "10.30.0.254")
 
 
-@pytest.mark.parametrize("giaddr", ["255.255.255.255", "224.0.0.1", "239.1.2.3"])
+@pytest.mark.parametrize("giaddr", ["255.255.255.255", "224.0.0.1", "239.1.2.3", "10.30.0.255", "127.0.0.1"])
 def test_a_relay_cannot_be_a_crowd(make: Make, giaddr: str) -> None:
     discover = plain(giaddr=giaddr)
     discover.options[opt.RELAY_AGENT_INFORMATION] = b"\x05\x04\x0a\x1e\0\0"
@@ -165,3 +165,20 @@ def test_a_relay_on_this_machine_is_answered_and_our_own_answer_ignored(make: Ma
     assert (offer.to, offer.port) == (SERVER, 67)
     assert (offer.packet.hops, offer.packet.secs) == (0, 0)  # RFC 2131 table 3
     assert silent(make().handle(offer.packet, LINK, NOW))
+
+
+def test_what_the_relay_said_of_a_machine_stays_on_record(make: Make, leases: SqliteLeases) -> None:
+    """Circuit and remote id: in which socket the machine is. Renewals go past the relay, without them."""
+    responder = make()
+    information = b"\x01\x04ge12\x02\x02sw"
+    relayed = plain(giaddr="10.20.0.254")
+    relayed.options[opt.RELAY_AGENT_INFORMATION] = information
+    ack = dora(responder, relayed)
+    held = leases.owner_of(ack.yiaddr)
+    assert held is not None
+    assert held.agent == information.hex()
+    renewal = plain(kind=MessageType.REQUEST, ciaddr=ack.yiaddr)
+    sent(responder.handle(renewal, replace(LINK, destination=SERVER), NOW + 100))
+    held = leases.owner_of(ack.yiaddr)
+    assert held is not None
+    assert (held.starts, held.agent) == (NOW + 100, information.hex())

@@ -341,3 +341,43 @@ def test_whatever_happens_nobody_shares_an_address(
                     assert held.mac == owner
     finally:
         store.close()
+
+
+def test_a_subnet_that_was_made_larger_and_smaller_again_mixes_nobody_up(leases: SqliteLeases) -> None:
+    small = pool(3)
+    large = subnet(network=IPv4Network("10.20.0.0/23"), ranges=(("10.20.0.10", "10.20.0.12"),)).pool
+
+    def hold(mac: str, address: str, where: Pool, now: float) -> None:
+        leases.bind(
+            Lease(
+                address=address, subnet=where.subnet, mac=mac, state="bound", starts=now, expires=now + 100
+            ),
+            now,
+        )
+        leases.commit()
+
+    hold(A, "10.20.0.10", small, NOW)
+    hold(A, "10.20.0.10", large, NOW + 50)  # it renews after the change ...
+    hold(A, "10.20.0.11", large, NOW + 60)  # ... and moves, to a new reservation say
+    hold(B, "10.20.0.10", large, NOW + 200)
+    hold(A, "10.20.0.12", small, NOW + 210)  # the change is taken back
+    held = leases.owner_of("10.20.0.10")
+    assert held is not None
+    assert held.mac == B
+
+
+def test_a_subnet_that_was_resized_loses_no_address(leases: SqliteLeases) -> None:
+    """Leases of its old name, whose ends change after its pool was walked: refused, given back, pardoned."""
+    small = pool(3)
+    assert [take(leases, mac, small) for mac in (A, B, C)] == ["10.20.0.10", "10.20.0.11", "10.20.0.12"]
+    large = subnet(network=IPv4Network("10.20.0.0/23"), ranges=(("10.20.0.10", "10.20.0.12"),)).pool
+    assert take(leases, "d", large, NOW + 10) is None
+    assert leases.decline(A, "10.20.0.10", NOW + 20, 600)
+    assert leases.release(B, "10.20.0.11", NOW + 20)
+    assert leases.decline(C, "10.20.0.12", NOW + 30, 600)
+    assert take(leases, "d", large, NOW + 101) == "10.20.0.11"
+    assert leases.pardon(large, NOW + 120, 60)
+    assert take(leases, "e", large, NOW + 120) == "10.20.0.10"
+    assert take(leases, "f", large, NOW + 630) == "10.20.0.11"
+    assert take(leases, "g", large, NOW + 630) == "10.20.0.10"
+    assert take(leases, "h", large, NOW + 630) == "10.20.0.12"

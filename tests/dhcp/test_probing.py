@@ -11,12 +11,14 @@ from dhcp.actions import Action, Probe
 from dhcp.leases import SqliteLeases
 from dhcp.packet import MessageType
 from dhcp.responder import Responder
+from dhcp.subnets import ClientSettings, Reservation
 from tests.dhcp.conversation import (
     LINK,
     MAC,
     NOW,
     OTHER,
     Shelf,
+    message,
     noted,
     plain,
     pxe,
@@ -28,7 +30,7 @@ from tests.dhcp.conversation import (
 
 
 def probing(leases: SqliteLeases, **changes: Any) -> Responder:
-    return Responder([subnet(conflict_probe=True, **changes)], leases, Shelf())
+    return Responder([subnet(**{"conflict_probe": True, **changes})], leases, Shelf())
 
 
 def probe(actions: list[Action]) -> Probe:
@@ -102,3 +104,69 @@ def test_a_probe_in_the_second_subnet_of_a_wire_counts_there(leases: SqliteLease
     next_one = probe(responder.probed(asked, True, NOW + 0.2))
     assert next_one.address == "10.21.0.11"
     assert sent(responder.probed(next_one, False, NOW + 0.4)).packet.yiaddr == "10.21.0.11"
+
+
+def test_one_discover_costs_only_so_many_addresses_where_somebody_answers_for_all(
+    leases: SqliteLeases,
+) -> None:
+    """A router with proxy ARP (or a prankster) says that every address is its."""
+    responder = probing(leases, ranges=(("10.20.0.10", "10.20.0.250"),))
+    actions = responder.handle(plain(), LINK, NOW)
+    for _ in range(250):
+        if not any(isinstance(action, Probe) for action in actions):
+            break
+        actions = responder.probed(probe(actions), True, NOW + 0.1)
+    assert len(leases.select(state="declined")) == 32
+    assert noted(actions).kind == "dhcp.conflict"
+    assert probe(responder.handle(plain(xid=0x99), LINK, NOW + 4)).address == "10.20.0.42"
+
+
+def test_declines_cannot_shut_a_pool(leases: SqliteLeases) -> None:
+    """A stranger with made-up addresses refuses all we have; it is looked up again whether they are free."""
+    responder = probing(leases, ranges=(("10.20.0.10", "10.20.0.12"),))
+    for number in range(3):
+        mac = f"52:54:00:00:00:{number:02}"
+        asked = probe(responder.handle(plain(mac), LINK, NOW + number))
+        sent(responder.probed(asked, False, NOW + number))
+        refused = {opt.REQUESTED_ADDRESS: opt.addresses([asked.address])}
+        responder.handle(message(MessageType.DECLINE, mac, refused), LINK, NOW + number)
+    assert noted(responder.handle(plain(), LINK, NOW + 10)).kind == "dhcp.exhausted"
+    asked = probe(responder.handle(plain(), LINK, NOW + 30.5))  # out of use as long as an offer is kept
+    assert asked.address == "10.20.0.10"
+    # One that is in use indeed is left alone again, for as long.
+    assert [action.kind for action in responder.probed(asked, True, NOW + 30.6)] == [
+        "dhcp.conflict",
+        "dhcp.exhausted",
+    ]
+    offer = sent(responder.probed(probe(responder.handle(plain(), LINK, NOW + 33)), False, NOW + 33)).packet
+    assert offer.yiaddr == "10.20.0.11"
+    assert sent(responder.handle(request(plain(), offer), LINK, NOW + 34)).packet.yiaddr == "10.20.0.11"
+    leases.commit()  # the database agrees
+
+
+def test_without_a_look_a_refused_address_stays_out_of_use(leases: SqliteLeases) -> None:
+    responder = probing(leases, ranges=(("10.20.0.10", "10.20.0.10"),), conflict_probe=False)
+    sent(responder.handle(plain(), LINK, NOW))
+    refused = {opt.REQUESTED_ADDRESS: opt.addresses(["10.20.0.10"])}
+    responder.handle(message(MessageType.DECLINE, MAC, refused), LINK, NOW)
+    assert noted(responder.handle(plain(), LINK, NOW + 100)).kind == "dhcp.exhausted"
+
+
+def test_an_address_that_was_only_promised_is_looked_up(leases: SqliteLeases) -> None:
+    """The pool comes upon a host's reservation and keeps it for that host: nobody has looked there yet."""
+
+    class Reserved:
+        def settings_of(self, mac: str, uuid: bytes | None) -> ClientSettings | None:
+            return ClientSettings(reservation=Reservation("10.20.0.10")) if mac == OTHER else None
+
+        def reserved_to(self, address: str) -> str | None:
+            return OTHER if address == "10.20.0.10" else None
+
+    responder = Responder([subnet(conflict_probe=True)], leases, Shelf(), Reserved())
+    assert probe(responder.handle(plain(), LINK, NOW)).address == "10.20.0.11"
+    assert probe(responder.handle(plain(OTHER), LINK, NOW + 9)).address == "10.20.0.10"
+
+
+def test_a_new_configuration_does_not_make_an_unfinished_look_a_clear_one(leases: SqliteLeases) -> None:
+    asked = probe(probing(leases).handle(plain(), LINK, NOW))
+    assert probe(probing(leases).handle(plain(xid=0x99), LINK, NOW + 0.1)).address == asked.address

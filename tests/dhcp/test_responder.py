@@ -301,8 +301,9 @@ def test_inform_tells_options_without_a_lease(make: Make, leases: SqliteLeases) 
     assert leases.all() == []
 
 
-def test_inform_cannot_make_us_send_to_strangers(make: Make) -> None:
-    assert silent(make().handle(replace(plain(kind=MessageType.INFORM), ciaddr="8.8.8.8"), LINK, NOW))
+@pytest.mark.parametrize("ciaddr", ["8.8.8.8", "10.20.0.255", "10.20.0.0"])
+def test_inform_cannot_make_us_send_to_strangers_or_to_everybody(make: Make, ciaddr: str) -> None:
+    assert silent(make().handle(replace(plain(kind=MessageType.INFORM), ciaddr=ciaddr), LINK, NOW))
 
 
 @pytest.mark.parametrize("kind", [0, 2, 4, 5, 6, 13, 255])

@@ -368,3 +368,29 @@ async def test_in_a_flood_those_who_finish_go_first_and_the_oldest_beginners_are
         transport.close()
         await server.stop()
         leases.close()
+
+
+@pytest.mark.usefixtures("may_bind_to_device")
+async def test_a_request_heard_on_two_interfaces_is_judged_on_each(tmp_path: Path) -> None:
+    """Two cards on one wire, a subnet on one of them: the other's deaf ear must not silence it."""
+    leases = SqliteLeases(tmp_path / "leases.sqlite")
+
+    class OneIsDeaf(ToUs):
+        def handle(self, packet: Packet, arrived_on: Arrival, now: float) -> list[Action]:
+            return [] if arrived_on.port == PORT else super().handle(packet, arrived_on, now)
+
+    responder = OneIsDeaf([subnet(interface="lo")], leases, Shelf())
+    listeners = [Listener("lo", PORT), Listener("lo", PORT + 1)]
+    server = DhcpServer(listeners, responder, leases, NoNeighbours(), lambda note: None)
+    await server.start()
+    loop = asyncio.get_running_loop()
+    transport, client = await loop.create_datagram_endpoint(Client, local_addr=("127.0.0.1", 0))
+    try:
+        for port in (PORT, PORT + 1):
+            transport.sendto(plain().to_bytes(), ("127.0.0.1", port))
+        server._go_on()  # as under load: both are emptied in one turn
+        assert (await asyncio.wait_for(client.replies.get(), 5)).yiaddr == "10.20.0.10"
+    finally:
+        transport.close()
+        await server.stop()
+        leases.close()

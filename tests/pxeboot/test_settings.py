@@ -8,6 +8,7 @@ import pytest
 
 from pxeboot import settings
 from pxeboot.errors import ConfigError
+from pxeboot.settings.load import judged
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -69,3 +70,18 @@ def test_a_named_file_that_is_absent_is_an_error(tmp_path: Path) -> None:
 
 def test_every_setting_is_described() -> None:
     assert all(description for _, _, _, description in settings.describe())
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "boot.token_seconds", "tasks.boot_seconds", "tasks.silence_seconds", "tasks.wait_seconds",
+        "journal.keep_per_host", "journal.keep_days", "images.reserve_mb", "doctor.every_seconds",
+        "multicast.rate_mbit", "multicast.gather_seconds", "dhcp.lease_seconds", "dhcp.pxe_lease_seconds",
+    ],
+)  # fmt: skip
+def test_numbers_beyond_all_reason_are_told_before_a_date_or_a_counter_overflows(key: str) -> None:
+    section, _, name = key.partition(".")
+    for value in (10**15, 10**20):
+        mistakes, _settings, _used = judged({section: {name: value}}, {})
+        assert [(one.key, one.what) for one in mistakes] == [(key, "is too large")]

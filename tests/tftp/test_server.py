@@ -332,3 +332,31 @@ async def test_a_thousand_readers_of_one_file_fit_in_little_memory(tmp_path):
 def _resident():
     """Octets of memory this process has now."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+async def test_requests_that_nobody_means_do_not_shut_out_who_comes_later(tmp_path):
+    """Whoever made up the senders of a thousand requests never answers; a machine does within a second."""
+    (tmp_path / "small").write_bytes(b"abc")
+    server = Server(Folder(tmp_path), "127.0.0.1", 0, ServerLimits(transfers=2, transfer=Limits(timeout=0.1)))
+    happened = []
+    server.on_event = happened.append
+    await server.start()
+    request = ReadRequest("small", options=(("blksize", "1024"),))
+    strangers, machine = [Client(f"127.0.0.{last}") for last in (2, 3)], Client("127.0.0.4")
+    try:
+        strangers[0].send(request, ("127.0.0.1", server.port))
+        _, its_transfer = await strangers[0].receive()
+        strangers[0].send(Ack(0), its_transfer)  # this one is at work
+        await strangers[0].receive()
+        strangers[1].send(request, ("127.0.0.1", server.port))
+        await strangers[1].receive()
+        machine.send(request, ("127.0.0.1", server.port))
+        await machine.silence(0.1)  # it may be slow only
+        await asyncio.sleep(0.2)
+        machine.send(request, ("127.0.0.1", server.port))
+        assert isinstance((await machine.receive())[0], OptionAck)
+        assert [event.peer.address for event in happened if isinstance(event, TransferEnded)] == ["127.0.0.3"]
+    finally:
+        await server.stop()
+        for client in (*strangers, machine):
+            client.socket.close()

@@ -101,6 +101,12 @@ def test_two_interfaces_two_subnets_and_a_relay(lan: Site) -> None:
         # the lease list tells all of it
         leases = daemon.client().get("/api/v1/leases?state=bound").json()["items"]
         assert [(one["address"], one["mac"]) for one in leases] == [("10.20.0.100", "52:54:00:aa:bb:01")]
+        counted = daemon.client().get("/api/v1/server").json()
+        assert counted["dhcp"]["counters"]["dhcp.acknowledged"] == 1
+        assert [(one["interface"], one["port"], one["open"]) for one in counted["dhcp"]["listeners"]] == [
+            ("eth1", 67, True), ("eth1", 4011, True), ("eth2", 67, True), ("eth2", 4011, True)
+        ]  # fmt: skip
+        assert counted["tftp"]["counters"]["completed"] == 2
         told = daemon.command("dhcp", "leases", "--csv")
         assert "10.20.0.100,52:54:00:aa:bb:01" in told.stdout, told.stderr
 

@@ -69,3 +69,8 @@ def test_of_two_networks_only_the_one_we_serve_wants_a_lease() -> None:
     assert not view.may_speak("10.99.0.1", ONE)  # nobody's
     assert [lease.mac for lease in view.all()] == [ONE]
     assert LeaseView(None).all() == []
+
+
+def test_who_has_no_address_speaks_for_nobody() -> None:
+    for view in (LeaseView(None, neighbour=lambda address: None), LeaseView(Table())):
+        assert not view.may_speak("", ONE)  # over the Unix socket, from wherever the reverse proxy lets in

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Network
 from typing import Any
 
@@ -35,6 +36,13 @@ def test_the_subnet_comes_from_the_interface_and_the_pool_from_its_upper_half() 
     given = plan([ETH1], dhcp={"pool_start": "10.20.0.10", "pool_end": "10.20.0.20"})
     assert given.subnets[0].ranges == (("10.20.0.10", "10.20.0.20"),)
     assert default_pool(IPv4Network("10.0.0.0/16")) == ("10.0.128.0", "10.0.255.254")
+
+
+def test_none_of_our_own_addresses_is_ever_given() -> None:
+    """Also a further one of the interface (a virtual address, say): no probe of ours would find ourselves."""
+    (config,) = plan([replace(ETH1, others=("10.20.0.200", "192.168.7.1"))]).subnets
+    assert "10.20.0.200" not in config.pool
+    assert "10.20.0.201" in config.pool
 
 
 def test_a_further_interface_without_a_table_gets_no_dhcp_and_is_told() -> None:
@@ -144,3 +152,11 @@ async def test_every_interface_that_is_not_there_is_named() -> None:
         ("network.interfaces[0]", "nosuch0=192.0.2.1"),
         ("network.interfaces[1]", "nosuch1"),
     ]
+
+
+@pytest.mark.parametrize("words", ["quiet && reboot", "a;b", "${x}", "café", "init=/bin/sh #x"])
+def test_kernel_arguments_that_no_loader_could_be_told_are_a_mistake(words: str) -> None:
+    made = plan([ETH1], boot={"kernel_arguments": words})
+    assert [one.key for one in made.mistakes if one.level == "error"] == ["boot.kernel_arguments"]
+    assert not plan([ETH1], boot={"kernel_arguments": "  quiet   -- x=1 "}).mistakes
+    assert not plan([ETH1], boot={"kernel_arguments": ""}).mistakes

@@ -56,7 +56,17 @@ def test_a_loader_that_was_added_is_used():
 
 
 @pytest.mark.parametrize(
-    ("code", "name"), [(11, "bootaa64.efi"), (19, "grubaa64.efi"), (6, "bootia32.efi"), (15, "shimia32.efi")]
+    ("code", "name"),
+    [
+        (11, "bootaa64.efi"),
+        (19, "grubaa64.efi"),
+        (10, "bootarm.efi"),
+        (18, "grubarm.efi"),
+        (27, "bootriscv64.efi"),
+        (39, "bootloongarch64.efi"),
+        (6, "bootia32.efi"),
+        (15, "shimia32.efi"),
+    ],
 )
 def test_other_processors_are_served_when_their_loader_is_there(code, name):
     answer = boot_file(client(code), URL, FILES | {name})

@@ -174,6 +174,15 @@ def test_a_default_entry():
     assert idle(BIOS, default="entry:tool").action == "local"
 
 
+def test_a_protected_entry_is_not_begun_without_its_password():
+    alone = idle(default="entry:shell")
+    assert (alone.action, alone.entry) == ("local", None)
+    assert "needs a password that nobody is asked for" in alone.reason
+    assert idle(exam=EXAM, default="entry:shell").action == "local"
+    menu = idle(default="entry:shell", menu="always")  # its loader asks when the time is up
+    assert (menu.action, menu.default) == ("menu", "shell")
+
+
 def test_entries_are_offered_where_they_work():
     def names(client, entries=(MEMTEST, SHELL, EFI)):
         return [each.name for each in idle(client, policy=BootPolicy(entries=entries), menu="always").entries]
@@ -205,6 +214,8 @@ def test_rules_are_told_with_who_says_them():
         ("menu", "never", "built in"),
         ("menu_seconds", "0", "group B204"),
     ]
+    menu = HostFacts("B204-01", "approved", "B204", BootRules(default="menu"))
+    assert RulesInForce(menu, BootPolicy()).told()[2] == ("menu", "always", "host B204-01")
 
 
 def test_during_an_exam():

@@ -4,11 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pxeboot.boot.quoting import ipxe_argument
 from pxeboot.boot.rules import (
     ENTRY_KINDS,
     LOCAL_BOOTS,
     BootRules,
     RuleError,
+    check_arguments,
     check_entry,
     check_key,
     check_name,
@@ -132,3 +134,16 @@ def test_keys_and_names():
 
 def test_every_kind_says_what_it_is():
     assert all(kind.about.endswith(".") for kind in ENTRY_KINDS.values())
+
+
+@pytest.mark.parametrize("arguments", ["quiet && reboot", "&&", "a &&"])
+def test_arguments_do_not_end_the_loaders_command(arguments):
+    with pytest.raises(RuleError):
+        check_entry("linux", {"kernel": "vmlinuz", "arguments": arguments})
+
+
+def test_what_may_be_said_can_be_written():
+    for arguments in ("--- quiet", "-v", "a=b&c &", "?x ~y *z !w"):
+        check_entry("linux", {"kernel": "vmlinuz", "arguments": arguments})
+        check_arguments("arguments", arguments)
+        assert [ipxe_argument(word) for word in arguments.split()] == arguments.split()

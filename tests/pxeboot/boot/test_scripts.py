@@ -327,3 +327,20 @@ def test_grub_can_parse_it(reason, tmp_path):
     for script in scripts:
         (tmp_path / "grub.cfg").write_text(script)
         subprocess.run(["grub-script-check", tmp_path / "grub.cfg"], check=True)
+
+
+def test_arguments_may_begin_with_hyphens_as_installers_have_them():
+    installer = entry("installer", params={**FILES, "arguments": "auto=true --- quiet"})
+    script = ipxe_script(decision("entry", entry=installer), BIOS)
+    assert "auto=true --- quiet && initrd" in script  # iPXE takes nothing after the URL for an option
+    assert "'---' 'quiet'" in grub_config(decision("entry", entry=installer), CONTEXT)
+    words = replace(BIOS, kernel_arguments="quiet -- verbose")
+    assert "quiet -- verbose && initrd" in ipxe_script(decision("agent"), words)
+
+
+def test_grub_takes_no_title_and_no_message_for_an_option():
+    tools = MenuEntry(name="tools", title="– Tools –", kind="memtest", key="t")
+    menu = grub_config(decision("menu", systems=True, entries=(tools,)), CONTEXT)
+    assert "menuentry ' - Tools -' --id entry-tools" in menu
+    alone = grub_config(decision("local", message="--- Ask in B 001 ---"), CONTEXT)
+    assert "echo ' --- Ask in B 001 ---'" in alone

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlmodel import select
 
+from pxeboot.db.engine import open_database
 from pxeboot.db.models import Group, Host
+from pxeboot.settings import Settings
 from tests.plane import Plane
 
 
@@ -60,3 +65,19 @@ def test_an_exception_rolls_back(plane: Plane) -> None:
         fail()
     with plane.read() as session:
         assert session.exec(select(Group)).all() == []
+
+
+def test_only_we_may_read_the_hashes_in_it(tmp_path: Path) -> None:
+    settings = Settings.model_validate({"server": {"data_dir": tmp_path}})
+    before = os.umask(0o022)
+    try:
+        open_database(settings).close()
+        (tmp_path / "pxeboot.sqlite").chmod(0o644)  # as earlier releases made it
+        database = open_database(settings)
+        with database.write() as session:
+            session.execute(text("CREATE TABLE t (x)"))
+        modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.glob("pxeboot.sqlite*")}
+        database.close()
+    finally:
+        os.umask(before)
+    assert set(modes.values()) == {0o600}, modes

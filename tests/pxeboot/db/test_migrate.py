@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from alembic import command
-from sqlalchemy import inspect
+from sqlalchemy import Connection, inspect
+from sqlmodel import Session
 
+from pxeboot.boot.decide import Client
 from pxeboot.db import migrate
 from pxeboot.db.engine import Database
+from pxeboot.services import boots, lookup
+from pxeboot.settings import Settings
 
 
 def by_alembic(database: Database) -> None:
@@ -53,3 +58,46 @@ def test_foreign_keys_are_on_after_an_upgrade(tmp_path: Path) -> None:
     with database.engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
     database.close()
+
+
+def test_a_filled_database_of_the_first_release_keeps_everything(tmp_path: Path) -> None:
+    database = Database(tmp_path / "old.sqlite")
+    with database.engine.connect() as connection:
+        command.upgrade(migrate.config(connection), "0001")
+        now = "2026-09-01 08:00:00.000000"
+        for statement in (
+            f'INSERT INTO "group" (id, name, description, name_template, created_at) '
+            f"VALUES (1, 'B204', '', 'B204-##', '{now}')",
+            _filled(connection, "host", id=1, name="pc1", group_id=1, state="APPROVED", created_at=now),
+            "INSERT INTO host_mac (mac, host_id) VALUES ('52:54:00:00:00:01', 1)",
+        ):
+            connection.exec_driver_sql(statement)
+        connection.commit()
+    migrate.upgrade(database)
+    assert migrate.current(database) == migrate.head()
+    with database.read() as session:
+        host = lookup.host(session, "52:54:00:00:00:01")
+        group = lookup.group(session, "B204")
+        assert (host.name, host.group_id, host.boot, host.dhcp_options) == ("pc1", group.id, {}, {})
+        assert (host.reserved_address, group.boot, group.dhcp_options) == ("", {}, {})
+        assert decide_for(session) == "local"
+    with database.engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
+        assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+        command.check(migrate.config(connection))
+    database.close()
+
+
+def _filled(connection: Connection, table: str, **given: object) -> str:
+    """An INSERT that gives every column that needs one a value."""
+    plain: dict[str, object] = {"INTEGER": 0, "BOOLEAN": 0, "JSON": "{}"}
+    for column in inspect(connection).get_columns(table):
+        if not column["nullable"] and column["default"] is None and column["name"] not in given:
+            given[column["name"]] = plain.get(str(column["type"]), "")
+    values = ", ".join(repr(value) for value in given.values())
+    return f"INSERT INTO {table} ({', '.join(given)}) VALUES ({values})"
+
+
+def decide_for(session: Session) -> str:
+    client = Client("52:54:00:00:00:01", "bios", "ipxe")
+    return boots.preview(session, client, settings=Settings(), now=datetime.now(UTC)).action

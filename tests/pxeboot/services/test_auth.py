@@ -68,6 +68,15 @@ def test_unknown_names_are_throttled_by_address(plane: Plane) -> None:
         auth.login(session, "someone", "x", address="10.0.0.9", now=NOW)
 
 
+def test_behind_a_reverse_proxy_one_persons_failures_are_not_everybodys(plane: Plane) -> None:
+    user(plane)
+    for number in range(9):
+        with pytest.raises(Unauthorized), plane.write() as session:
+            auth.login(session, f"nobody{number}", "x", address="", now=NOW)
+    with plane.write() as session:
+        assert auth.login(session, "ada", PASSWORD, address="", now=NOW).principal.name == "ada"
+
+
 def test_api_tokens(plane: Plane) -> None:
     with plane.write() as session:
         text, view = auth.create_token(

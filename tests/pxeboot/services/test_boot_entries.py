@@ -164,3 +164,14 @@ def test_a_group_takes_its_entries_with_it(plane: Plane) -> None:
     with plane.write() as session:
         groups.delete_group(session, "B204")
     assert names(plane) == []
+
+
+def test_an_empty_password_does_not_take_the_protection_away(plane: Plane) -> None:
+    """A script whose variable is empty must not open what it was to close."""
+    with plane.write() as session:
+        boot_entries.create_entry(session, **RESCUE, password="Geheim-1234")
+    with pytest.raises(Invalid) as refused, plane.write() as session:
+        boot_entries.update_entry(session, "rescue", password="")
+    assert refused.value.data["field"] == "password"
+    with plane.read() as session:
+        assert boot_entries.get_entry(session, "rescue").protected

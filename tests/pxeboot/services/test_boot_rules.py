@@ -104,3 +104,19 @@ def test_an_entry_can_be_the_default_of_those_who_have_it(plane: Plane) -> None:
     with plane.write() as session:
         hosts.set_group(session, ["pc1"], "C1")
     assert holding(plane, "pc1")["default"] == ("entry:memtest", "group")
+
+
+def test_a_default_entry_is_kept_by_its_name(plane: Plane) -> None:
+    plane.room(1)
+    with plane.write() as session:
+        entry = boot_entries.create_entry(session, name="memtest", title="Memory test", kind="memtest")
+    with pytest.raises(Invalid):
+        say(plane, host="pc1", default=f"entry:{entry.id}")  # `decide` knows names alone
+
+
+def test_a_default_that_is_the_menu_is_told_as_a_menu_that_is_shown(plane: Plane) -> None:
+    plane.room(1)
+    say(plane, group="B204", default="menu")
+    assert holding(plane, "pc1")["menu"] == ("always", "group")
+    say(plane, host="pc1", menu="never")
+    assert holding(plane, "pc1")["menu"] == ("never", "host")

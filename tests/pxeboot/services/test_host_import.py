@@ -92,3 +92,12 @@ def test_what_is_exported_changes_nothing_when_it_is_imported(plane: Plane) -> N
         assert [row.name for row in export_hosts(session, "C1")] == ["srv"]
     assert {each.result for each in take(plane, everything).hosts} == {"same"}
     assert len(everything.splitlines()) == 4
+
+
+def test_a_uuid_alone_is_a_change_that_everybody_hears_of(plane: Plane) -> None:
+    plane.room(1)
+    plane.heard.changes.clear()
+    plane.heard.records.clear()
+    take(plane, "name,uuid\npc1,4c4c4544-0036-3510-8052-b4c04f303532\n")
+    assert [change.what for change in plane.heard.changes] == ["host"]  # DHCP knows machines by it
+    assert "SMBIOS UUID" in plane.heard.records[0].sentence
