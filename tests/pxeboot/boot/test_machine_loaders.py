@@ -1,5 +1,5 @@
-"""Loaders that we did not send: another DHCP server names PXELINUX, as the site always did, and our TFTP gives
-it to machines; they get our decision all the same."""
+"""A loader that we did not choose: another DHCP server names PXELINUX, as the site always did, and our TFTP
+gives it to machines. They get our decision all the same."""
 
 from __future__ import annotations
 
