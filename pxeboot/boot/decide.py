@@ -112,8 +112,7 @@ class ExamFacts:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Who asks. `mac` is lower case with colons; `loader` is the program that will read our answer; `choice`
-    is what somebody chose at the menu we gave it."""
+    """Who asks. `mac` is lower case with colons; `loader` will read our answer; `choice`: at our menu."""
 
     mac: str
     firmware: Firmware = "unknown"
@@ -281,9 +280,7 @@ def _unknown(
         return BootDecision("local", reason, until)
     if policy.unknown_host == "quarantine":
         message = policy.quarantine_message or f"{client.mac} is not registered here."
-        reason = (
-            f"Nobody has registered {client.mac}: it is shown a message and boots its own disk ({setting})."
-        )
+        reason = f"Nobody has registered {client.mac}: it sees a message and boots its own disk ({setting})."
         return BootDecision("local", reason, until, message=message)
     if client.firmware not in _CAN_RUN_AGENT and client.firmware != "unknown":
         reason = (

@@ -85,7 +85,7 @@ BIOS = Client("52:54:00:00:00:01", "bios", "ipxe")
         ("ignore", "local", "ignored (boot.unknown_host = ignore)"),
         ("menu", "menu", "a menu offers to register it"),
         ("register", "agent", "registers itself (boot.unknown_host = register)"),
-        ("quarantine", "local", "is shown a message"),
+        ("quarantine", "local", "sees a message"),
     ],
 )
 def test_unknown_machines(setting, action, words):
