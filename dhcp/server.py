@@ -51,7 +51,8 @@ class DhcpServer:
 
     Attributes:
         responder: may be replaced while running (a new configuration); the lease table stays.
-        missing: optional listeners whose port is another program's; they are tried again while we run.
+        missing: optional listeners whose port is another program's, tried again while we run. (The daemon
+            does not even name those that are taken at its start, and so leaves them to the other program.)
     """
 
     def __init__(

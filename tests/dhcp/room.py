@@ -13,7 +13,7 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -117,6 +117,13 @@ def served(
         str(leases),
         *more,
     ]
+    with in_the_room(where, command) as server:
+        yield server
+
+
+@contextmanager
+def in_the_room(where: Room, command: Sequence[str]) -> Iterator[Served]:
+    """A server that says `ready` and ends with its standard input, in the room's server namespace."""
     process = subprocess.Popen(
         ["ip", "netns", "exec", where.server, *command],
         cwd=ROOT,

@@ -7,13 +7,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.dhcp.room import ROOT, Room, Served
+from tests.dhcp.room import Room, Served, in_the_room
 
 # udhcpc and dhclient call it with what they learnt: it writes that down, sets address and default route.
 SCRIPT = """#!/bin/sh
@@ -75,23 +75,5 @@ def serving(where: Room, tmp_path: Path, *subnets: dict[str, Any], quiet: bool =
     config = tmp_path / "subnets.json"
     config.write_text(json.dumps({"interface": "br0", "subnets": subnets}))
     command = [sys.executable, "-m", "tests.interop.dhcp_serve", str(config), str(tmp_path / "leases.sqlite")]
-    process = subprocess.Popen(
-        ["ip", "netns", "exec", where.server, *command, *(["--quiet"] if quiet else [])],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        server = Served(process)
-        server.wait_for("ready")
+    with in_the_room(where, [*command, *(["--quiet"] if quiet else [])]) as server:
         yield server
-    finally:
-        assert process.stdin is not None
-        with suppress(BrokenPipeError):
-            process.stdin.close()
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(5)
