@@ -233,15 +233,17 @@ def read_link(wire: Wire, *, probe: bool = True) -> Link:
     own = tuple(address for where, address in addresses if where == name)
     flags = int(_text(about / "flags") or "0", 16)
     mac = _text(about / "address")
+    carrier = _text(about / "carrier") != "0"
     taken = {}
-    if probe and flags & _IFF_UP and len(mac) == 17:
+    # Without a carrier nobody can answer, and once the link's queue is gone sending fails with ENOBUFS.
+    if probe and flags & _IFF_UP and carrier and len(mac) == 17:
         taken = duplicates(name, mac, [str(one.interface.ip) for one in own])
     conf = Path("/proc/sys/net/ipv4")
     filters = [_text(conf / "conf" / where / "rp_filter") or "0" for where in ("all", name)]
     return Link(
         name=name,
         up=bool(flags & _IFF_UP),
-        carrier=_text(about / "carrier") != "0",
+        carrier=carrier,
         mac=mac,
         mtu=int(_text(about / "mtu") or 0),
         multicast=bool(flags & _IFF_MULTICAST),
