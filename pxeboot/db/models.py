@@ -88,6 +88,7 @@ class Group(SQLModel, table=True):
         default_factory=dict, sa_column=json_column()
     )  # services.boot_rules.BootRules
     dhcp_options: dict[str, Any] = Field(default_factory=dict, sa_column=json_column())  # name -> value
+    customise: dict[str, Any] = Field(default_factory=dict, sa_column=json_column())  # after the image
     created_at: datetime = Field(default_factory=utcnow)
 
 
@@ -111,6 +112,7 @@ class Host(SQLModel, table=True):
         default_factory=dict, sa_column=json_column()
     )  # services.boot_rules.BootRules
     dhcp_options: dict[str, Any] = Field(default_factory=dict, sa_column=json_column())  # name -> value
+    customise: dict[str, Any] = Field(default_factory=dict, sa_column=json_column())  # after the image
     inventory: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
     held_manifest: str = ""  # what its disk was last proved to hold
     held_since: datetime | None = None
@@ -154,6 +156,11 @@ class Image(SQLModel, table=True):
     id: int | None = Field(default=None, primary_key=True)
     name: str = Field(unique=True, index=True)
     description: str = ""
+    # The version a deploy takes when none is named; None: the newest. (A foreign key would be a circle.)
+    current_number: int | None = None
+    # How it is captured and deployed where a task does not say, and what is done to a disk after the image.
+    params: dict[str, Any] = Field(default_factory=dict, sa_column=json_column())
+    customise: dict[str, Any] = Field(default_factory=dict, sa_column=json_column())
     created_at: datetime = Field(default_factory=utcnow)
 
 
@@ -173,6 +180,8 @@ class ImageVersion(SQLModel, table=True):
     source_host: str = ""
     note: str = ""
     pinned: bool = False
+    tags: dict[str, Any] = Field(default_factory=dict, sa_column=json_column())  # tag -> who set it, and when
+    summary: dict[str, Any] = Field(default_factory=dict, sa_column=json_column())  # disks and systems
     created_at: datetime = Field(default_factory=utcnow)
 
 
