@@ -4,6 +4,7 @@ A pipeline: threads read and hash, batches of hashes are asked for, threads comp
 thread uploads. Memory stays below about 100 MiB. The source is opened for reading only.
 """
 
+import bisect
 import itertools
 import os
 from collections.abc import Callable, Sequence
@@ -13,8 +14,9 @@ from imaging.chunks import DEFAULT_LEVEL, compress, hash_chunk, read_masked
 from imaging.disk.device import Disk
 from imaging.disk.inspect import inspect
 from imaging.manifest import DiskImage, Manifest
+from imaging.options import CaptureOptions
 from imaging.pipeline import Progress, in_order, no_progress
-from imaging.runs import Grid
+from imaging.runs import Grid, Runs
 
 #: One byte per chunk is non-zero where the chunk is missing.
 Missing = Callable[[Sequence[bytes]], Sequence[bool] | bytes]
@@ -34,6 +36,7 @@ def capture(
     workers: int | None = None,
     level: int = DEFAULT_LEVEL,
     tell: Callable[[str], None] = lambda sentence: None,
+    options: CaptureOptions = CaptureOptions(),
 ) -> Manifest:
     """Capture a whole disk (block device or plain file); when it returns, every chunk is uploaded.
 
@@ -41,20 +44,21 @@ def capture(
     many and is called from one other thread, never twice at a time. Stages told to ``progress``: ``scan``
     (reading the maps of used blocks), ``upload``. ``tell`` gets a line per partition.
 
-    Raises FilesystemDirty, UnsupportedDisk, DiskBusy, DiskError, ToolMissing, and whatever the callbacks
-    raise.
+    Raises FilesystemDirty, FilesystemUnsupported, OptionsError, UnsupportedDisk, DiskBusy, DiskError,
+    ToolMissing, and whatever the callbacks raise.
     """
     workers = workers or max(2, os.cpu_count() or 1)
     with Disk(disk_path) as disk:
         progress("scan", 0, disk.size)
-        layout = inspect(disk, tell)
+        layout = inspect(disk, tell, options)
         progress("scan", disk.size, disk.size)
         os.posix_fadvise(disk.fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
         grid = Grid(layout.size, layout.runs)
         pool = ThreadPoolExecutor(workers, thread_name_prefix="capture")
         sender = ThreadPoolExecutor(1, thread_name_prefix="upload")
         try:
-            hashes = _stream(disk.fd, grid, pool, sender, missing, upload, progress, level)
+            read = _reader(disk.fd, grid, layout.blank)
+            hashes = _stream(read, grid, pool, sender, missing, upload, progress, level)
         finally:
             pool.shutdown(cancel_futures=True)
             sender.shutdown(cancel_futures=True)
@@ -64,8 +68,27 @@ def capture(
     return Manifest([image])
 
 
+def _reader(fd: int, grid: Grid, blank: Runs) -> Callable[[int], bytearray]:
+    """A function that reads the chunk of an ordinal, with zeros where the disk is unused or ``blank``."""
+    starts = [start for start, _ in blank]
+
+    def read(ordinal: int) -> bytearray:
+        offset, length, runs = grid[ordinal]
+        data = read_masked(fd, offset, length, runs)
+        for number in range(max(0, bisect.bisect_right(starts, offset) - 1), len(starts)):
+            start, size = blank[number]
+            if start >= offset + length:
+                break
+            begin, end = max(start - offset, 0), min(start + size - offset, length)
+            if begin < end:
+                data[begin:end] = bytes(end - begin)
+        return data
+
+    return read
+
+
 def _stream(
-    fd: int,
+    read: Callable[[int], bytearray],
     grid: Grid,
     pool: ThreadPoolExecutor,
     sender: ThreadPoolExecutor,
@@ -75,9 +98,8 @@ def _stream(
     level: int,
 ) -> list[bytes]:
     def read_and_hash(ordinal: int) -> tuple[bytes, bytearray, int]:
-        offset, length, runs = grid[ordinal]
-        data = read_masked(fd, offset, length, runs)
-        return hash_chunk(data), data, sum(size for _, size in runs)
+        data = read(ordinal)
+        return hash_chunk(data), data, sum(size for _, size in grid[ordinal][2])
 
     def squeeze(chunk: tuple[bytes, bytearray]) -> tuple[bytes, bytes]:
         hash, data = chunk

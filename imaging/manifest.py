@@ -41,7 +41,7 @@ _MAX_DISKS = 64
 _MAX_SIZE = 1 << 62
 _SECTOR_SIZES = (512, 1024, 2048, 4096)
 #: How a partition's content went into the image.
-CAPTURE_MODES = ("used", "whole", "header")
+CAPTURE_MODES = ("used", "whole", "header", "none")
 
 
 class ChunkRef(NamedTuple):

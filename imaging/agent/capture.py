@@ -12,6 +12,7 @@ from imaging.agent.progress import Progress
 from imaging.agent.report import Result
 from imaging.agent.server import Server
 from imaging.capture import capture as capture_disk
+from imaging.options import CaptureOptions
 
 
 def capture(task: dict[str, Any], disk: Disk, server: Server, progress: Progress) -> Result:
@@ -21,6 +22,7 @@ def capture(task: dict[str, Any], disk: Disk, server: Server, progress: Progress
     does not allow.
     """
     id = str(task["id"])
+    options = CaptureOptions.from_task(task.get("capture"))
     # The upload runs in a thread of its own: one connection for the questions, one for the data.
     uploader = server.another()
 
@@ -43,7 +45,12 @@ def capture(task: dict[str, Any], disk: Disk, server: Server, progress: Progress
     progress.enter("scan", disk.size)
     try:
         manifest = capture_disk(
-            disk.path, missing=missing, upload=upload, progress=progress.stage_at, tell=tell
+            disk.path,
+            missing=missing,
+            upload=upload,
+            progress=progress.stage_at,
+            tell=tell,
+            options=options,
         )
     finally:
         uploader.close()
