@@ -3,11 +3,11 @@
 import dataclasses
 from collections.abc import Callable
 
-from imaging.disk import content, gpt, probe
+from imaging.disk import content, probe
 from imaging.disk.area import Area
 from imaging.disk.device import Disk
-from imaging.errors import UnsupportedDisk
-from imaging.manifest import GptTable, Partition, Runs, merge_runs
+from imaging.disk.table import boot_gap, read_table, without_chain
+from imaging.manifest import Partition, Runs, Table, merge_runs
 from imaging.options import CaptureOptions, OptionsError
 
 
@@ -17,27 +17,19 @@ class Layout:
 
     size: int
     sector_size: int
-    table: GptTable | None
+    table: Table | None
     partitions: tuple[Partition, ...]
     runs: Runs
     blank: Runs = dataclasses.field(default_factory=Runs)
     """Bytes that the image holds as zeros, whatever the disk has there; ascending, also outside ``runs``."""
 
 
-def read_layout(disk: Disk) -> tuple[GptTable | None, tuple[Partition, ...]]:
+def read_layout(disk: Disk) -> tuple[Table | None, tuple[Partition, ...]]:
     """The table and the partitions with their file systems named (their ``used`` still 0).
 
-    A disk without a table gives (None, ()). Raises UnsupportedDisk for an MBR table, TableInvalid, DiskError.
+    A disk without a table gives (None, ()). Raises UnsupportedDisk, TableInvalid, DiskError.
     """
-    kind = gpt.mbr_kind(disk.read_at(0, 512)) if disk.size >= 512 else "none"
-    if kind == "mbr":
-        raise UnsupportedDisk(
-            f"The disk {disk.path} has an MBR partition table, which cannot be captured yet: "
-            "convert it to GPT (Windows: mbr2gpt, Linux: sgdisk -g), then try again."
-        )
-    if kind == "none":
-        return None, ()
-    table, partitions = gpt.read(disk.read_at, disk.size, disk.sector_size)
+    table, partitions = read_table(disk)
     return table, tuple(_named(disk, p) for p in partitions)
 
 
@@ -72,7 +64,7 @@ def inspect(
     if table is None:
         return _without_table(disk, tell, options)
     _check_chosen(partitions, options)
-    runs: list[tuple[int, int]] = []
+    runs: list[tuple[int, int]] = boot_gap(disk, table, partitions)
     blank: list[tuple[int, int]] = []
     done = []
     for p in partitions:
@@ -87,7 +79,7 @@ def inspect(
         done.append(dataclasses.replace(p, used=taken.used, capture=taken.capture))
         runs += taken.runs
         blank += taken.blank
-    settled = merge_runs(runs)
+    settled = Runs(without_chain(merge_runs(runs), table, disk.sector_size))
     return Layout(disk.size, disk.sector_size, table, tuple(done), settled, Runs(sorted(blank)))
 
 
