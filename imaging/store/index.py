@@ -143,7 +143,7 @@ class Index:
         """The highest pack number that was ever used, as far as the index knows."""
         top = self._rows("SELECT COALESCE(MAX(number), 0) FROM pack")[0][0]
         noted = self.note(_HIGHEST) or ""
-        return max(top, int(noted) if noted.isdecimal() else 0)
+        return max(int(top), int(noted) if noted.isdecimal() else 0)
 
     def totals(self) -> IndexTotals:
         sums = "COUNT(*), COALESCE(SUM(length), 0), COALESCE(SUM(plain), 0), COALESCE(SUM(damaged != 0), 0)"

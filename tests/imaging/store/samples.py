@@ -12,14 +12,22 @@ from imaging.manifest import CHUNK_SIZE
 from imaging.store import ChunkStore
 from tests.imaging.store.conformance import SIGNATURE, manifest_of
 
-WORDS = [bytes(random.Random(n).choices(b"abcdefghijklmnop", k=3 + n % 9)) for n in range(3000)]
+WORDS = [bytes(random.Random(n).choices(b"abcdefghijklmnop", k=4 + n % 9)) for n in range(120)]
 
 
 def text_chunk(seed: int, size: int = 30_000) -> tuple[bytes, bytes]:
-    """(hash, frame) of a full chunk that begins with ``size`` bytes of made-up text."""
+    """(hash, frame) of a full chunk that begins with ``size`` bytes like those of a log file."""
     chance = random.Random(seed)
-    text = b" ".join(chance.choices(WORDS, k=size // 5))[:size]
-    data = text.ljust(CHUNK_SIZE, b"\0")
+    text = b""
+    while len(text) < size:
+        text += b"%s %d: user%d /srv/%s/%s\n" % (
+            chance.choice(WORDS),
+            chance.randrange(9999),
+            chance.randrange(40),
+            chance.choice(WORDS),
+            chance.choice(WORDS),
+        )
+    data = text[:size].ljust(CHUNK_SIZE, b"\0")
     return hash_chunk(data), compress(data, 1)
 
 
