@@ -3,10 +3,11 @@
 import dataclasses
 from collections.abc import Callable
 
-from imaging.disk import gpt, probe, usedmap
+from imaging.disk import probe, usedmap
 from imaging.disk.device import Disk
-from imaging.errors import FilesystemDirty, UnsupportedDisk
-from imaging.manifest import GptTable, Partition, Runs, merge_runs
+from imaging.disk.table import boot_gap, read_table, without_chain
+from imaging.errors import FilesystemDirty
+from imaging.manifest import Partition, Runs, Table, merge_runs
 
 #: mkswap's header: one page, with UUID, label and bad pages.
 SWAP_HEADER = 4096
@@ -18,25 +19,17 @@ class Layout:
 
     size: int
     sector_size: int
-    table: GptTable | None
+    table: Table | None
     partitions: tuple[Partition, ...]
     runs: Runs
 
 
-def read_layout(disk: Disk) -> tuple[GptTable | None, tuple[Partition, ...]]:
+def read_layout(disk: Disk) -> tuple[Table | None, tuple[Partition, ...]]:
     """The table and the partitions with their file systems named (their ``used`` still 0).
 
-    A disk without a table gives (None, ()). Raises UnsupportedDisk for an MBR table, TableInvalid, DiskError.
+    A disk without a table gives (None, ()). Raises UnsupportedDisk, TableInvalid, DiskError.
     """
-    kind = gpt.mbr_kind(disk.read_at(0, 512)) if disk.size >= 512 else "none"
-    if kind == "mbr":
-        raise UnsupportedDisk(
-            f"The disk {disk.path} has an MBR partition table, which cannot be captured yet: "
-            "convert it to GPT (Windows: mbr2gpt, Linux: sgdisk -g), then try again."
-        )
-    if kind == "none":
-        return None, ()
-    table, partitions = gpt.read(disk.read_at, disk.size, disk.sector_size)
+    table, partitions = read_table(disk)
     return table, tuple(_named(disk, p) for p in partitions)
 
 
@@ -62,7 +55,7 @@ def inspect(disk: Disk, tell: Callable[[str], None] = lambda sentence: None) -> 
     table, partitions = read_layout(disk)
     if table is None:
         return Layout(disk.size, disk.sector_size, None, (), Runs([(0, disk.size)]))
-    runs: list[tuple[int, int]] = []
+    runs: list[tuple[int, int]] = boot_gap(disk, table, partitions)
     done = []
     for p in partitions:
         dirty = probe_partition(disk, p).dirty
@@ -80,4 +73,5 @@ def inspect(disk: Disk, tell: Callable[[str], None] = lambda sentence: None) -> 
         tell(f"partition {p.number}: {p.filesystem}, {used >> 20} of {p.size >> 20} MiB")
         done.append(dataclasses.replace(p, used=used))
         runs += own
-    return Layout(disk.size, disk.sector_size, table, tuple(done), merge_runs(runs))
+    settled = Runs(without_chain(merge_runs(runs), table, disk.sector_size))
+    return Layout(disk.size, disk.sector_size, table, tuple(done), settled)
