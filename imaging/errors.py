@@ -108,10 +108,10 @@ class DiskTooSmall(DiskError):
 
     code = "disk-too-small"
 
-    def __init__(self, path: str, needed: int, size: int) -> None:
+    def __init__(self, path: str, needed: int, size: int, advice: str = "") -> None:
         super().__init__(
             f"The disk {path} is too small for this image: it has {size} bytes, the image needs {needed}. "
-            "Choose a larger disk, or capture the image from a smaller one."
+            + (advice or "Choose a larger disk, or capture the image from a smaller one.")
         )
         self.needed, self.size = needed, size
 
@@ -120,6 +120,18 @@ class UnsupportedDisk(DiskError):
     """The disk has something on it (or a geometry) that this version cannot capture or deploy."""
 
     code = "disk-unsupported"
+
+
+class PlacementRefused(DiskError):
+    """The image cannot be put on this disk in the way that was asked for."""
+
+    code = "placement-refused"
+
+
+class TableDiffers(DiskError):
+    """Single partitions were asked for, and the target's own are not like those of the image."""
+
+    code = "table-differs"
 
 
 class FilesystemDirty(UnsupportedDisk):
