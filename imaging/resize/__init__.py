@@ -118,7 +118,8 @@ def shrink(path: str, filesystem: str, size: int, *, log: Log = no_log) -> None:
     measure = _LENGTH.get(filesystem)
     if measure is not None and (length := measure(path)) > size:
         raise ResizeFailed(
-            f"The {filesystem} file system still has {length} bytes where {size} are left: choose a larger disk."
+            f"The {filesystem} file system still has {length} bytes where {size} are left: "
+            "choose a larger disk."
         )
 
 
