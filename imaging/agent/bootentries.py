@@ -21,7 +21,7 @@ from imaging.agent.firmware import (
     parse_efibootmgr,
     run_tool,
 )
-from imaging.disk import gpt
+from imaging.disk import gpt, mbr
 from imaging.disk.device import Disk
 from imaging.errors import ImagingError
 from imaging.resize.fat import Entry, Fat, FatError
@@ -170,7 +170,7 @@ def system_partition(path: str, sector_size: int) -> tuple[int, str, list[Loader
     """
     try:
         with Disk(path, sector_size=sector_size) as disk:
-            if gpt.mbr_kind(disk.read_at(0, 512)) != "gpt":
+            if mbr.kind(disk.read_at(0, 512)) != "gpt":
                 return None
             for p in gpt.read(disk.read_at, disk.size, disk.sector_size)[1]:
                 if p.type_guid != _SYSTEM:
@@ -194,7 +194,7 @@ def partition_guids(paths: Iterable[str]) -> set[str]:
     for path in paths:
         try:
             with Disk(path) as disk:
-                if gpt.mbr_kind(disk.read_at(0, 512)) == "gpt":
+                if mbr.kind(disk.read_at(0, 512)) == "gpt":
                     found |= {p.unique_guid for p in gpt.read(disk.read_at, disk.size, disk.sector_size)[1]}
         except ImagingError:
             continue

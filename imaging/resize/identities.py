@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from imaging.chunks import write_exactly
-from imaging.disk import gpt
+from imaging.disk import gpt, mbr
 from imaging.disk.device import Disk
 from imaging.disk.loop import loop_device
 from imaging.disk.probe import probe
@@ -122,7 +122,7 @@ def _uuid(disk: Disk, p: Partition) -> str:
 def _new_table(disk: Disk, done: Renewed) -> tuple[Callable[[], None], dict[str, str]]:
     """(what writes the new table, names that change with it); nothing is written here."""
     sector = disk.read_at(0, 512)
-    kind = gpt.mbr_kind(sector)
+    kind = mbr.kind(sector)
     if kind == "gpt":
         return _new_gpt(disk, done)
     if kind == "mbr":
