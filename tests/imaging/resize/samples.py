@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
+import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -61,10 +62,10 @@ def _fill(root: Path, megabytes: int) -> None:
 
 def _fill_ntfs(device: str, megabytes: int) -> None:
     for number in range(4):
-        subprocess.run(
-            ["ntfscp", "-f", "-q", device, "/dev/stdin", f"file{number}"],
-            input=os.urandom(megabytes * MIB // 4), check=False, capture_output=True,
-        )  # fmt: skip
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(os.urandom(megabytes * MIB // 4))
+            file.flush()
+            run("ntfscp", "-f", "-q", device, file.name, f"file{number}")
 
 
 def tree(device: str, kind: str) -> dict[str, str]:
