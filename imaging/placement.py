@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 from imaging.errors import DiskTooSmall, PlacementRefused, TableDiffers
-from imaging.manifest import DiskImage, GptTable, Partition
+from imaging.manifest import DiskImage, MbrTable, Partition
 from imaging.runs import Runs, merge_runs
 
 #: Partitions move by multiples of this, so that their alignment on the target is that of the source.
@@ -157,8 +157,8 @@ def _layout_end(image: DiskImage) -> int:
 
 
 def _usable_end(image: DiskImage, target_size: int) -> int:
-    if image.table is not None and not isinstance(image.table, GptTable):
-        target_size = min(target_size, _MBR_SECTORS * image.sector_size)  # type: ignore[unreachable]
+    if isinstance(image.table, MbrTable):
+        target_size = min(target_size, _MBR_SECTORS * image.sector_size)
     return target_size - image.tail_size
 
 
@@ -310,7 +310,7 @@ def _into_present(
 
 
 def _kind(p: Partition) -> str:
-    return p.type_guid
+    return p.type_guid or f"{p.type_byte:#04x}"
 
 
 def _numbers(partitions: Sequence[Partition]) -> str:
