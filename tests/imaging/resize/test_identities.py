@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from imaging.disk import gpt
+from imaging.disk import mbr
 from imaging.disk.device import Disk
 from imaging.disk.inspect import read_layout
 from imaging.disk.loop import loop_device
@@ -257,7 +257,7 @@ def test_an_mbr_has_its_disk_signature_renewed_and_partuuids_follow(tmp_path: Pa
     with Disk(path, write=True) as disk:
         done = renew_identities(disk, (only,))
         signature = struct.unpack("<I", disk.read_at(440, 4))[0]
-        assert gpt.mbr_kind(disk.read_at(0, 512)) == "mbr"
+        assert mbr.kind(disk.read_at(0, 512)) == "mbr"
     assert signature != 0x1A2B3C4D
     assert done.names["1a2b3c4d-01"] == f"{signature:08x}-01"
     fd = os.open(path, os.O_RDWR)
