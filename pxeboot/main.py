@@ -32,7 +32,7 @@ from pxeboot.adapters.listening import ServiceFailed, http_addresses, http_socke
 from pxeboot.adapters.plan import Plan, make_plan
 from pxeboot.adapters.reload import Reloader
 from pxeboot.errors import AppError, ConfigError
-from pxeboot.services import auth, journal, schedules, tasks
+from pxeboot.services import auth, jobs, journal, schedules, tasks
 from pxeboot.settings import Settings, refuse
 
 log = logging.getLogger("pxeboot")
@@ -265,6 +265,7 @@ def _open(settings: Settings, plan: Plan) -> Services:
         with services.write() as session:
             password = auth.ensure_first_admin(session, data_dir)
             auth.ensure_cli_token(session, data_dir, now=datetime.now(UTC))
+            jobs.tell_forgotten(session, services.journal, now=datetime.now(UTC))
     except BaseException:
         container.close(services)
         raise

@@ -25,6 +25,7 @@ from pxeboot.doctor.periodic import Watch
 from pxeboot.events import Journal
 from pxeboot.services import auth, journal, unit
 from pxeboot.services.auth import Principal
+from pxeboot.services.jobs import Jobs
 from pxeboot.settings import Settings
 
 
@@ -47,8 +48,11 @@ class Services:
     status: Callable[[], dict[str, Any]] | None = None  # `adapters.bootservices.BootServices.status`
     file_notes: FileNotes = field(default_factory=FileNotes)  # which boot file was noted for whom
     doctor: Watch = field(init=False)
+    jobs: Jobs = field(init=False)  # long work of the server itself
 
     def __post_init__(self) -> None:
+        self.jobs = Jobs(self.journal)
+
         def note(kind: str, sentence: str, data: dict[str, Any]) -> None:
             self.journal.record("doctor", kind, sentence, data=data)
 
@@ -108,7 +112,8 @@ def open_services(settings: Settings, *, base_url: str = "http://127.0.0.1", add
 
 
 def close(services: Services) -> None:
-    """Write what waits and let go of the files."""
+    """End the jobs, write what waits and let go of the files."""
+    services.jobs.close()
     services.journal.stop()
     services.store.close()
     services.database.close()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 T = TypeVar("T")
 
@@ -194,6 +194,31 @@ class ScheduleView(View):
     enabled: bool = True
     created_by: str = ""
     created_at: datetime
+
+
+class JobView(View):
+    """Long work of the server itself."""
+
+    id: str
+    kind: str  # verify | prune | scrub | recompress | import | export
+    title: str
+    state: str = "waiting"  # waiting (for the job before it) | running | done | failed | cancelled
+    done: int = 0
+    total: int = 0  # 0: unknown
+    message: str = ""
+    result: dict[str, Any] = Field(default_factory=dict)
+    error: str = ""  # of failed and cancelled: one sentence
+    code: str = ""  # stable, of failed
+    created_by: str = ""
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def percent(self) -> int | None:
+        """None while its size is unknown."""
+        return min(100, self.done * 100 // self.total) if self.total > 0 else None
 
 
 class EventView(View):
