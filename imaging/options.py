@@ -1,7 +1,7 @@
 """What may be asked of a capture or a deploy beside the image's name: values, defaults, and what is refused.
 
-The server checks with these what people set, and sends them in a TASK (``"capture": {…}``, ``"deploy": {…}``);
-the agent reads them with the same code. A key nobody knows is refused rather than ignored: an agent that is
+The server checks with these what people set, and sends them in a TASK (``"capture": {…}``,
+``"deploy": {…}``); the agent reads them with the same code. A key nobody knows is refused, not ignored: one
 older than its server must not write a disk in another way than it was told. Standard library only.
 """
 
