@@ -32,7 +32,7 @@ from pxeboot.adapters.listening import ServiceFailed, http_addresses, http_socke
 from pxeboot.adapters.plan import Plan, make_plan
 from pxeboot.adapters.reload import Reloader
 from pxeboot.errors import AppError, ConfigError
-from pxeboot.services import auth, jobs, journal, schedules, tasks
+from pxeboot.services import attempts, auth, jobs, journal, schedules
 from pxeboot.settings import Settings, refuse
 
 log = logging.getLogger("pxeboot")
@@ -197,10 +197,10 @@ class _Daemon:
         def look() -> None:
             now, rules = datetime.now(UTC), services.settings.tasks
             with services.read() as session:
-                late = tasks.waiting_too_long(session, rules, now=now, since=since)
+                late = attempts.waiting_too_long(session, rules, now=now, since=since)
             if late:
                 with services.write() as session:
-                    tasks.reap(session, rules, now=now, since=since)
+                    attempts.reap(session, rules, now=now, since=since)
 
         await self._every(REAP_SECONDS, look)
 

@@ -175,11 +175,14 @@ class GroupReset(Body):
     """What a reset may say; all of it may be left out."""
 
     image: str | None = Field(
-        None, max_length=80, description="`debian` or `debian@3`; default: the group's image."
+        None, max_length=140, description="`debian`, `debian@3` or `debian@TAG`; default: the group's image."
     )
     transport: Literal["multicast", "http"] = "multicast"
     force_full: bool = False
     then: Literal["reboot", "poweroff"] | None = None
+    deploy: dict[str, Any] | None = Field(
+        None, max_length=20, description="Options over the image's defaults (docs/api.md)."
+    )
 
 
 class ImageCreate(Body):
@@ -190,10 +193,15 @@ class ImageCreate(Body):
 
 
 class ImageUpdate(Body):
-    """Only the members given are changed."""
+    """Only the members given are changed, also those of `params`; null takes one of these away."""
 
     name: str | None = Field(None, min_length=1, max_length=80)
     description: str | None = Field(None, max_length=500)
+    params: dict[str, Any] | None = Field(
+        None,
+        max_length=10,
+        description="`capture`, `deploy`: default options; `keep`: newest versions that a prune keeps.",
+    )
 
 
 class ImageDetail(ImageView):

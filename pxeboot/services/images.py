@@ -8,10 +8,13 @@ from sqlmodel import Session, col, func, or_, select, update
 
 from pxeboot.db.models import Group, Host, Image, ImageVersion, Operation, OperationState, Task
 from pxeboot.errors import Conflict, Invalid, NotFound
-from pxeboot.services import lookup
+from pxeboot.services import lookup, task_options
 from pxeboot.services.present import image_views, version_view
+from pxeboot.services.task_options import SECTIONS
 from pxeboot.services.unit import changed, note
 from pxeboot.services.views import ImageView, Page, VersionView
+
+MAX_KEEP = 1000  # versions of an image
 
 
 def list_images(
@@ -45,15 +48,21 @@ def create_image(session: Session, *, name: str, description: str = "", actor: s
 
 
 def update_image(session: Session, key: str | int, *, actor: str = "", **changes: Any) -> ImageView:
-    """Change `name`, `description` (only those given)."""
+    """Change `name`, `description`, and of `params` the members given (None takes one away).
+
+    `params`: `capture` and `deploy` are defaults of these options, `keep` how many newest versions a prune
+    keeps beside the tagged, pinned and current ones. Invalid with key, value and remedy.
+    """
     row = lookup.image(session, key)
-    unknown = set(changes) - {"name", "description"}
+    unknown = set(changes) - {"name", "description", "params"}
     if unknown:
         raise Invalid(f"An image has no field {sorted(unknown)[0]!r} that can be changed.")
     if "name" in changes and changes["name"] != row.name:
         row.name = _free_name(session, str(changes["name"]), row)
     if "description" in changes:
         row.description = str(changes["description"] or "")
+    if "params" in changes:
+        row.params = _changed_params(row.params, changes["params"] or {})
     session.add(row)
     session.flush()
     note(
@@ -199,6 +208,27 @@ def find_version(session: Session, reference: str) -> tuple[Image, ImageVersion]
         listed = ", ".join(f"{row.name}@{item}" for item in known[-5:])
         raise NotFound("version", reference, f"Known: {listed}." if listed else "There is none yet.")
     return row, version
+
+
+def _changed_params(params: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    known = {*SECTIONS, "keep"}
+    for key, value in given.items():
+        if key not in known:
+            raise Invalid(
+                f"An image has no parameter {key!r}; there are {', '.join(sorted(known))}.",
+                field=f"params.{key}",
+            )
+        if value is None:
+            continue
+        if key in SECTIONS:
+            task_options.checked(key, value)
+        elif type(value) is not int or not 1 <= value <= MAX_KEEP:
+            raise Invalid(
+                f"keep = {value!r} makes no sense; say how many versions are kept, 1 to {MAX_KEEP}, "
+                "or null for all.",
+                field="params.keep",
+            )
+    return {key: value for key, value in {**params, **given}.items() if value is not None}
 
 
 def _free_name(session: Session, name: str, own: Image | None = None) -> str:

@@ -173,7 +173,10 @@ class ImageView(View):
     name: str
     description: str = ""
     versions: int = 0
-    latest: VersionView | None = None
+    latest: VersionView | None = None  # the newest
+    current: VersionView | None = None  # what a deploy takes when no version is named
+    held: bool = False  # rolled back: a new version does not become the current one
+    params: dict[str, Any] = Field(default_factory=dict)  # capture, deploy: default options; keep
     created_at: datetime
 
 
@@ -259,10 +262,10 @@ class ApiTokenView(View):
 
 
 class DiskRule(BaseModel):
-    """Which disk of the machine: the only internal one, or by serial number, or by stable path."""
+    """Which disk of the machine: the only internal one, the smallest or largest, or by what it is."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    rule: Literal["only", "serial", "path"] = "only"
+    rule: Literal["only", "smallest", "largest", "serial", "wwn", "path", "size", "model"] = "only"
     value: str = Field(default="", max_length=256)
 
 
@@ -270,19 +273,28 @@ class OperationRequest(BaseModel):
     """What to do with which hosts.
 
     `hosts` are names (or ids, or MACs); with `group` it is every host of that group. A capture names
-    exactly one host and the
-    image it adds a version to (made if new). A deploy names `debian` (its latest version) or `debian@3`.
-    A reset may leave
-    `image` out: each host's own default image, else its group's.
+    exactly one host and the image it adds a version to (made if new). A deploy names `debian` (its current
+    version), `debian@3`, or `debian@golden` by tag. A reset may leave `image` out: each host's own default
+    image, else its group's. `capture` and `deploy` are options over the image's defaults (docs/api.md).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     kind: Literal["capture", "deploy", "reset", "inventory"]
     group: str | None = None
     hosts: list[str] = Field(default_factory=list, max_length=5000)
-    image: str | None = Field(default=None, max_length=80)
+    image: str | None = Field(default=None, max_length=140)
     transport: Literal["multicast", "http"] = "multicast"
     disk: DiskRule = DiskRule()
+    capture: dict[str, Any] | None = Field(
+        default=None,
+        max_length=20,
+        description="Options of a capture: partitions, whole, exclude_windows_files, disks.",
+    )
+    deploy: dict[str, Any] | None = Field(
+        default=None,
+        max_length=20,
+        description="Options of a deploy: partitions, grow, shrink, identities, discard, disks, verify.",
+    )
     force_full: bool = False  # deploy, reset: write every chunk even if the disk already holds it
     set_hostname: bool = True  # deploy, reset: give the installed system the host's name
     then: Literal["reboot", "poweroff"] | None = None  # None: the setting tasks.then
