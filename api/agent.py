@@ -279,6 +279,8 @@ async def manifest(id: str, request: Request, these: ServicesDep, known: Agent) 
         facts = these.store.put_manifest(data, holder=id)
         with these.write() as session:
             checkin.is_working(session, known, id)
+            if not these.store.has_manifest(facts.id):  # the same image was deleted at this very moment
+                these.store.put_manifest(data, holder=id)
             version = captures.finish(
                 session,
                 id,
@@ -286,6 +288,7 @@ async def manifest(id: str, request: Request, these: ServicesDep, known: Agent) 
                 disk_bytes=facts.disk_bytes,
                 used_bytes=facts.used_bytes,
                 chunks=facts.chunks,
+                summary=facts.summary,
             )
         return {"image": version.image, "version": version.number, "manifest": version.manifest}
 

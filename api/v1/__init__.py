@@ -15,6 +15,7 @@ from api.v1 import (
     schedules,
     server,
     settings,
+    store,
     tokens,
 )
 
@@ -24,6 +25,7 @@ PARTS = (
     groups,
     boot_entries,
     images,
+    store,
     operations,
     jobs,
     schedules,

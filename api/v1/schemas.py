@@ -210,6 +210,40 @@ class ImageDetail(ImageView):
     history: list[VersionView]
 
 
+class Rollback(Body):
+    """Which version becomes the current one."""
+
+    version: str | None = Field(
+        None,
+        max_length=70,
+        description="Number or tag; `latest`: follow the newest again; null: the one before the current one.",
+    )
+
+
+class TagSet(Body):
+    """Which version gets the tag."""
+
+    version: str = Field(min_length=1, max_length=70, description="Number or tag, as text.")
+
+
+class VerifyOrder(Body):
+    """What is read again."""
+
+    image: str | None = Field(None, max_length=140, description="`debian@3`; null: the whole store.")
+
+
+class PruneOrder(Body):
+    """Whose versions are looked at."""
+
+    image: str | None = Field(None, max_length=80, description="One image; null: all.")
+
+
+class ScrubOrder(Body):
+    """How a scrub begins."""
+
+    restart: bool = Field(False, description="Begin anew, even if the last one was stopped half-way.")
+
+
 class ScheduleCreate(Body):
     """When an operation starts: exactly one of `at` and `cron`."""
 

@@ -20,6 +20,7 @@ from pxeboot.adapters.boottree import FileNotes
 from pxeboot.adapters.leaseview import LeaseView
 from pxeboot.adapters.multicast import SessionManager
 from pxeboot.adapters.store import StoreGateway
+from pxeboot.adapters.storekeeper import StoreKeeper
 from pxeboot.db.engine import Database
 from pxeboot.doctor.periodic import Watch
 from pxeboot.events import Journal
@@ -49,9 +50,11 @@ class Services:
     file_notes: FileNotes = field(default_factory=FileNotes)  # which boot file was noted for whom
     doctor: Watch = field(init=False)
     jobs: Jobs = field(init=False)  # long work of the server itself
+    keeper: StoreKeeper = field(init=False)
 
     def __post_init__(self) -> None:
         self.jobs = Jobs(self.journal)
+        self.keeper = StoreKeeper(self)
 
         def note(kind: str, sentence: str, data: dict[str, Any]) -> None:
             self.journal.record("doctor", kind, sentence, data=data)

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -67,8 +68,9 @@ class JobHandle:
 class _Job:
     """A job as the runner knows it; `view` is replaced as a whole, so that readers need no lock."""
 
-    def __init__(self, view: JobView, work: Work, writes: bool, once: str) -> None:
+    def __init__(self, view: JobView, work: Work, writes: bool, once: str, background: bool) -> None:
         self.view, self.work, self.writes, self.once = view, work, writes, once
+        self.background = background
         self.stopping = threading.Event()
         self.ended = threading.Event()
         self.why_stopped = ""
@@ -85,12 +87,20 @@ class Jobs:
         self._closed = False
 
     def start(
-        self, kind: str, title: str, work: Work, *, actor: str = "", writes: bool = True, once: str = ""
+        self,
+        kind: str,
+        title: str,
+        work: Work,
+        *,
+        actor: str = "",
+        writes: bool = True,
+        once: str = "",
+        background: bool = False,
     ) -> JobView:
         """Begin, or queue behind the job that writes to the store now; what `work` returns is the result.
 
-        `once`: while an unfinished job was started with the same words, that one is meant. Conflict while the
-        server stops.
+        `once`: while an unfinished job was started with the same words, that one is meant. `background`: it
+        is asked to stop as soon as another one must write. Conflict while the server stops.
         """
         with self._lock:
             if self._closed:
@@ -101,13 +111,16 @@ class Jobs:
             view = JobView(
                 id=new_id(), kind=kind, title=title, created_by=actor, created_at=datetime.now(UTC)
             )
-            job = self._jobs[view.id] = _Job(view, work, writes, once)
+            job = self._jobs[view.id] = _Job(view, work, writes, once, background)
             self._forget_old()
+            in_the_way = [other for other in self._turn if writes and other.background and not background]
             if writes:
                 self._turn.append(job)
             if not writes or len(self._turn) == 1:
                 self._run(job)
             view = job.view
+        for other in in_the_way:
+            self._stop(other, f"It made way: {title}.")
         by = f" by {actor}" if actor else ""
         self._record(job, "job.started", f"{title}: started{by}.")
         return view
@@ -226,7 +239,7 @@ class Jobs:
     def _record(self, job: _Job, kind: str, sentence: str) -> None:
         data: dict[str, Any] = {"job": job.view.id, "kind": job.view.kind, "title": job.view.title}
         if job.view.state in FINAL:
-            data |= {"code": job.view.code, "result": job.view.result}
+            data |= {"code": job.view.code, "error": job.view.error, "result": job.view.result}
         self._journal.record("job", kind, sentence, data=data)
         self._journal.publish(Change("job", job.view.id))
 
@@ -235,6 +248,29 @@ class Jobs:
         ended = [id for id, job in self._jobs.items() if job.view.state in FINAL]
         for id in ended[: max(0, len(ended) - KEPT)]:
             del self._jobs[id]
+
+
+@dataclass(frozen=True)
+class Last:
+    """How the last job of a kind ended, as the journal remembers it."""
+
+    at: datetime
+    result: dict[str, Any]
+    error: str
+
+
+def last_in_journal(session: Session, kind: str) -> Last | None:
+    """The newest of a kind that ended with a result, also before the server started. None: never."""
+    rows = session.exec(
+        select(Event)
+        .where(col(Event.kind).in_(("job.done", "job.cancelled", "job.failed")))
+        .order_by(col(Event.id).desc())
+        .limit(500)
+    )
+    for row in rows:
+        if row.data.get("kind") == kind:
+            return Last(row.at, dict(row.data.get("result") or {}), str(row.data.get("error") or ""))
+    return None
 
 
 def forgotten(session: Session, *, now: datetime, days: int = 30) -> Sequence[tuple[str, str]]:

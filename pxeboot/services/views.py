@@ -163,7 +163,27 @@ class VersionView(View):
     source_host: str = ""
     note: str = ""
     pinned: bool = False
+    tags: dict[str, Any] = Field(default_factory=dict)  # name -> {"by", "at"}
+    current: bool = False  # what a deploy takes when no version is named
+    by: str = ""  # who asked for it
+    hosts: int = 0  # how many hosts were last proved to hold it
+    summary: dict[str, Any] = Field(default_factory=dict)  # {"disks": [{"size", "partitions": […]}], …}
     created_at: datetime
+
+
+class KeptVersion(View):
+    """A version that a prune keeps, and why."""
+
+    version: str
+    reason: str
+
+
+class RetentionPlan(View):
+    """What a prune would do with versions: `image@number` each."""
+
+    delete: list[str]
+    keep: list[KeptVersion]
+    numbers: dict[int, list[int]] = Field(default_factory=dict, exclude=True)  # image id -> to be deleted
 
 
 class ImageView(View):
