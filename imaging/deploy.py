@@ -15,8 +15,8 @@ from types import TracebackType
 from typing import NamedTuple
 
 from imaging.chunks import hash_chunk, open_frame, read_masked, write_exactly
-from imaging.disk import gpt
 from imaging.disk.device import Disk
+from imaging.disk.table import table_right, write_table
 from imaging.errors import ChunkInvalid, DiskTooSmall, UnsupportedDisk, VerifyFailed
 from imaging.manifest import ChunkRef, DiskImage, Manifest
 from imaging.pipeline import Progress, in_order, no_progress
@@ -135,10 +135,7 @@ def verify(
         opened.drop_caches()
         image = manifest.disks[disk]
         want = _compare(opened, manifest, disk, progress, "verify", workers)
-        table_ok = image.table is None or all(
-            opened.read_at(offset, len(data)) == data
-            for offset, data in gpt.render(image.table, image.partitions, opened.size, opened.sector_size)
-        )
+        table_ok = table_right(opened, image.table, image.partitions)
     return Verification([index for index, wanted in enumerate(want) if wanted], table_ok)
 
 
@@ -221,20 +218,12 @@ class DiskWriter:
             raise ValueError(f"{self._remaining} chunks are still wanted")
         self._wipe_stale_signatures()
         self._disk.sync()
-        if self._image.table is not None:
-            size, sector_size = self._disk.size, self._disk.sector_size
-            # The backup first, as UEFI 2.10 §5.3.2 wants it: if power fails between, one copy is valid.
-            for offset, data in reversed(
-                gpt.render(self._image.table, self._image.partitions, size, sector_size)
-            ):
-                write_exactly(self._disk.fd, memoryview(data), offset)
-                self._disk.sync()
-            self._disk.reread_table()
+        write_table(self._disk, self._image.table, self._image.partitions)
 
     def _wipe_stale_signatures(self) -> None:
         runs = list(self._image.runs)
         for p in self._image.partitions:
-            if p.capture == "whole":
+            if p.capture in ("whole", "none"):
                 continue
             end = p.start + p.size
             edges = [(p.start, min(p.start + WIPE, end)), (max(end - WIPE, p.start), end)]

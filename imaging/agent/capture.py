@@ -1,4 +1,4 @@
-"""The capture task: read the disk once, send what the server lacks, then the manifest that makes it a
+"""The capture task: read the disks once, send what the server lacks, then the manifest that makes it a
 version.
 """
 
@@ -7,20 +7,49 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from imaging.agent.disks import Disk
+from imaging.agent.disks import Disk, choose, file_disk, list_disks
+from imaging.agent.errors import AgentError
 from imaging.agent.progress import Progress
 from imaging.agent.report import Result
 from imaging.agent.server import Server
-from imaging.capture import capture as capture_disk
+from imaging.capture import capture_disks
+from imaging.options import ALL_DISKS, CaptureOptions
 
 
-def capture(task: dict[str, Any], disk: Disk, server: Server, progress: Progress) -> Result:
-    """Capture ``disk`` for ``task``. The disk is only read.
+def source_disks(task: dict[str, Any], given: Sequence[str] = ()) -> list[Disk]:
+    """The disks of the image, in its order: those named to the agent, else by the rules of the task.
+
+    Without rules it is the machine's only internal disk. Raises ``AgentError``, and ``OptionsError`` for what
+    this agent does not know.
+    """
+    rules = CaptureOptions.from_task(task.get("capture")).disks
+    if given:
+        return [file_disk(path) for path in (given if rules else given[:1])]
+    seen = list_disks()
+    if rules == (ALL_DISKS,):
+        chosen = [disk for disk in seen if not disk.why_not_internal()]
+        return chosen or [choose(seen, "only")]  # none: its sentence says what was seen
+    if rules is None:
+        own = task.get("disk") or {}
+        return [choose(seen, str(own.get("rule") or "only"), str(own.get("value") or ""))]
+    chosen = [choose(seen, rule.rule, rule.value) for rule in rules]
+    for disk in chosen:
+        if chosen.count(disk) > 1:
+            raise AgentError(
+                "disk-ambiguous",
+                f"Two rules of this capture mean the same disk ({disk.described()}): name each disk once.",
+            )
+    return chosen
+
+
+def capture(task: dict[str, Any], disks: Sequence[Disk], server: Server, progress: Progress) -> Result:
+    """Capture ``disks`` for ``task`` into one image. They are only read.
 
     Raises ``AgentError`` for what the server refuses (``store-full`` …), ``ImagingError`` for what the disk
     does not allow.
     """
     id = str(task["id"])
+    options = CaptureOptions.from_task(task.get("capture"))
     # The upload runs in a thread of its own: one connection for the questions, one for the data.
     uploader = server.another()
 
@@ -40,10 +69,15 @@ def capture(task: dict[str, Any], disk: Disk, server: Server, progress: Progress
         progress.message = sentence
         progress.say(sentence)
 
-    progress.enter("scan", disk.size)
+    progress.enter("scan", sum(disk.size for disk in disks))
     try:
-        manifest = capture_disk(
-            disk.path, missing=missing, upload=upload, progress=progress.stage_at, tell=tell
+        manifest = capture_disks(
+            [disk.path for disk in disks],
+            missing=missing,
+            upload=upload,
+            progress=progress.stage_at,
+            tell=tell,
+            options=options,
         )
     finally:
         uploader.close()

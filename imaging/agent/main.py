@@ -32,6 +32,8 @@ class Options(NamedTuple):
     inventory: str | None
     log: str | None
     patience: float | None
+    others: tuple[str, ...] = ()
+    """Disks named after the first one."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -69,7 +71,11 @@ def main(arguments: list[str] | None = None) -> int:
 def _options(arguments: list[str] | None) -> Options:
     parser = argparse.ArgumentParser(prog="python3 -m imaging.agent", description="pxeboot's agent")
     parser.add_argument("--cmdline", help="boot parameters (default: /proc/cmdline)")
-    parser.add_argument("--disk", help="use this disk or file, whatever the task's rule says")
+    parser.add_argument(
+        "--disk",
+        action="append",
+        help="use this disk or file, whatever the task's rule says; may be repeated",
+    )
     parser.add_argument("--simulated", action="store_true", help="a simulated host: no real disks, no reboot")
     parser.add_argument("--inventory", help="JSON file laid over the simulated inventory")
     parser.add_argument("--log", help="append everything said to this file")
@@ -79,7 +85,8 @@ def _options(arguments: list[str] | None) -> Options:
     if cmdline is None:
         with open("/proc/cmdline", encoding="utf-8", errors="replace") as file:
             cmdline = file.read()
-    return Options(cmdline, given.disk, given.simulated, given.inventory, given.log, given.patience)
+    disk, *others = given.disk or [None]
+    return Options(cmdline, disk, given.simulated, given.inventory, given.log, given.patience, tuple(others))
 
 
 def run(options: Options, console: Console) -> tuple[int, str]:
@@ -122,7 +129,15 @@ def _boot(options: Options, parameters: BootParameters, console: Console, server
     if task:
         from imaging.agent.tasks import perform
 
-        return perform(task, server, console, parameters.key, options.disk, simulated=options.simulated)
+        return perform(
+            task,
+            server,
+            console,
+            parameters.key,
+            options.disk,
+            simulated=options.simulated,
+            others=options.others,
+        )
     if mode in ("register-quick", "register-full"):
         from imaging.agent.register import register
 

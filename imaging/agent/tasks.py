@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from imaging.agent.console import Console
@@ -16,11 +17,19 @@ Task = dict[str, Any]
 
 
 def perform(
-    task: Task, server: Server, console: Console, key: bytes, disk: str | None, *, simulated: bool
+    task: Task,
+    server: Server,
+    console: Console,
+    key: bytes,
+    disk: str | None,
+    *,
+    simulated: bool,
+    others: Sequence[str] = (),
 ) -> tuple[int, str]:
     """Do one task (ARCHITECTURE §4 TASK) and deliver its outcome; returns (exit status, then).
 
-    ``key`` is the server's Ed25519 public key, ``disk`` a disk or file to use instead of the task's rule.
+    ``key`` is the server's Ed25519 public key, ``disk`` a disk or file to use instead of the task's rule,
+    ``others`` further ones of a machine with several.
     """
     id, kind = str(task["id"]), str(task.get("kind"))
     then = "poweroff" if task.get("then") == "poweroff" else "reboot"
@@ -35,7 +44,7 @@ def perform(
     error: BaseException | None = None
     with Progress(id, server, console) as progress:
         try:
-            result = _dispatch(kind, task, server, console, key, disk, progress, simulated)
+            result = _dispatch(kind, task, server, console, key, disk, progress, simulated, others)
         except (Exception, KeyboardInterrupt) as caught:
             # A failure that stopped other threads may reach us second hand; the first reason counts.
             error = progress.reason or caught
@@ -55,7 +64,7 @@ def perform(
 
 def _dispatch(
     kind: str, task: Task, server: Server, console: Console, key: bytes, disk: str | None, progress: Progress,
-    simulated: bool,
+    simulated: bool, others: Sequence[str],
 ) -> Result:  # fmt: skip
     if kind == "inventory":
         return Result()
@@ -63,12 +72,15 @@ def _dispatch(
         raise AgentError(
             "task-unknown", f"This agent does not know the task {kind!r}: update the boot environment."
         )
+    if kind == "capture":
+        from imaging.agent.capture import capture, source_disks
+
+        disks = source_disks(task, (disk, *others) if disk is not None else ())
+        for each in disks:
+            console.say(_("Disk: {disk}.").format(disk=each.described()))
+        return capture(task, disks, server, progress)
     chosen = find_disk(task, disk)
     console.say(_("Disk: {disk}.").format(disk=chosen.described()))
-    if kind == "capture":
-        from imaging.agent.capture import capture
-
-        return capture(task, chosen, server, progress)
     from imaging.agent.deploy import deploy
 
     return deploy(task, chosen, server, console, progress, key, simulated=simulated)
