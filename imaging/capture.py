@@ -4,6 +4,7 @@ A pipeline: threads read and hash, batches of hashes are asked for, threads comp
 thread uploads. Memory stays below about 100 MiB. The source is opened for reading only.
 """
 
+import bisect
 import contextlib
 import itertools
 import os
@@ -15,8 +16,9 @@ from imaging.chunks import DEFAULT_LEVEL, compress, hash_chunk, read_masked
 from imaging.disk.device import Disk
 from imaging.disk.inspect import inspect
 from imaging.manifest import DiskImage, Manifest
+from imaging.options import CaptureOptions, OptionsError
 from imaging.pipeline import Progress, in_order, no_progress
-from imaging.runs import Grid
+from imaging.runs import Grid, Runs
 
 #: One byte per chunk is non-zero where the chunk is missing.
 Missing = Callable[[Sequence[bytes]], Sequence[bool] | bytes]
@@ -36,6 +38,7 @@ def capture(
     workers: int | None = None,
     level: int = DEFAULT_LEVEL,
     tell: Callable[[str], None] = lambda sentence: None,
+    options: CaptureOptions = CaptureOptions(),
 ) -> Manifest:
     """Capture a whole disk (block device or plain file): :func:`capture_disks` of this one."""
     return capture_disks(
@@ -46,6 +49,7 @@ def capture(
         workers=workers,
         level=level,
         tell=tell,
+        options=options,
     )
 
 
@@ -58,6 +62,7 @@ def capture_disks(
     workers: int | None = None,
     level: int = DEFAULT_LEVEL,
     tell: Callable[[str], None] = lambda sentence: None,
+    options: CaptureOptions = CaptureOptions(),
 ) -> Manifest:
     """Capture whole disks into one image, in this order; when it returns, every chunk is uploaded.
 
@@ -66,16 +71,22 @@ def capture_disks(
     many and is called from one other thread, never twice at a time. Stages told to ``progress``, over all
     disks: ``scan`` (reading the maps of used blocks), ``upload``. ``tell`` gets a line per partition.
 
-    Raises FilesystemDirty, UnsupportedDisk, DiskBusy, DiskError, ToolMissing, ManifestError for no disk or
-    too many, and whatever the callbacks raise.
+    Raises FilesystemDirty, FilesystemUnsupported, OptionsError, UnsupportedDisk, DiskBusy, DiskError,
+    ToolMissing, ManifestError for no disk or too many, and whatever the callbacks raise.
     """
+    if options.partitions is not None and len(disk_paths) > 1:
+        raise OptionsError(
+            "capture.partitions",
+            list(options.partitions),
+            "numbers are those of one disk, and several are captured: leave it away, or capture one disk",
+        )
     with contextlib.ExitStack() as opened:
         disks = [opened.enter_context(Disk(path)) for path in disk_paths]
         total, seen = sum(disk.size for disk in disks), 0
         layouts = []
         for disk in disks:
             progress("scan", seen, total)
-            layouts.append(inspect(disk, tell))
+            layouts.append(inspect(disk, tell, options))
             seen += disk.size
         progress("scan", total, total)
         grids = [Grid(layout.size, layout.runs) for layout in layouts]
@@ -84,7 +95,7 @@ def capture_disks(
         images = []
         for disk, layout, grid in zip(disks, layouts, grids, strict=True):
             os.posix_fadvise(disk.fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-            hashes = stream.send(disk.fd, grid)
+            hashes = stream.send(_reader(disk.fd, grid, layout.blank), grid)
             images.append(
                 DiskImage(
                     layout.size,
@@ -98,6 +109,25 @@ def capture_disks(
             )
         stream.settle()
     return Manifest(images)
+
+
+def _reader(fd: int, grid: Grid, blank: Runs) -> Callable[[int], bytearray]:
+    """A function that reads the chunk of an ordinal, with zeros where the disk is unused or ``blank``."""
+    starts = [start for start, _ in blank]
+
+    def read(ordinal: int) -> bytearray:
+        offset, length, runs = grid[ordinal]
+        data = read_masked(fd, offset, length, runs)
+        for number in range(max(0, bisect.bisect_right(starts, offset) - 1), len(starts)):
+            start, size = blank[number]
+            if start >= offset + length:
+                break
+            begin, end = max(start - offset, 0), min(start + size - offset, length)
+            if begin < end:
+                data[begin:end] = bytes(end - begin)
+        return data
+
+    return read
 
 
 class _Stream:
@@ -119,13 +149,12 @@ class _Stream:
         self._pool = ThreadPoolExecutor(workers or max(2, os.cpu_count() or 1), thread_name_prefix="capture")
         self._sender = ThreadPoolExecutor(1, thread_name_prefix="upload")
 
-    def send(self, fd: int, grid: Grid) -> list[bytes]:
-        """Read the grid of an open disk and upload what is missing; the hashes in order."""
+    def send(self, read: Callable[[int], bytearray], grid: Grid) -> list[bytes]:
+        """Read the chunks of a grid and upload what is missing; the hashes in order."""
 
         def read_and_hash(ordinal: int) -> tuple[bytes, bytearray, int]:
-            offset, length, runs = grid[ordinal]
-            data = read_masked(fd, offset, length, runs)
-            return hash_chunk(data), data, sum(size for _, size in runs)
+            data = read(ordinal)
+            return hash_chunk(data), data, sum(size for _, size in grid[ordinal][2])
 
         hashes = []
         chunks = in_order(self._pool, read_and_hash, range(len(grid)), ahead=2 * BATCH)

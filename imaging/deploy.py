@@ -223,7 +223,7 @@ class DiskWriter:
     def _wipe_stale_signatures(self) -> None:
         runs = list(self._image.runs)
         for p in self._image.partitions:
-            if p.capture == "whole":
+            if p.capture in ("whole", "none"):
                 continue
             end = p.start + p.size
             edges = [(p.start, min(p.start + WIPE, end)), (max(end - WIPE, p.start), end)]

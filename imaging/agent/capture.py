@@ -49,6 +49,7 @@ def capture(task: dict[str, Any], disks: Sequence[Disk], server: Server, progres
     does not allow.
     """
     id = str(task["id"])
+    options = CaptureOptions.from_task(task.get("capture"))
     # The upload runs in a thread of its own: one connection for the questions, one for the data.
     uploader = server.another()
 
@@ -76,6 +77,7 @@ def capture(task: dict[str, Any], disks: Sequence[Disk], server: Server, progres
             upload=upload,
             progress=progress.stage_at,
             tell=tell,
+            options=options,
         )
     finally:
         uploader.close()
