@@ -226,7 +226,7 @@ async def missing(id: str, request: Request, these: ServicesDep, known: Agent) -
 
     def ask() -> bytes:
         _check(these, known, id)
-        return these.store.missing(hashes)
+        return these.store.missing(hashes, holder=id)
 
     return Response(await asyncio.to_thread(ask), media_type=OCTETS)
 
@@ -241,7 +241,7 @@ async def chunks(id: str, request: Request, these: ServicesDep, known: Agent) ->
     async def put() -> None:
         nonlocal stored, fresh
         async with _uploads:
-            count, new = await asyncio.to_thread(these.store.add, reader.take())
+            count, new = await asyncio.to_thread(these.store.add, reader.take(), id)
         stored += count
         fresh += new
 
@@ -268,7 +268,7 @@ async def manifest(id: str, request: Request, these: ServicesDep, known: Agent) 
             kind = checkin.is_working(session, known, id).kind.value
         if kind != "capture":
             raise Conflict(f"A {kind} task has no manifest to send.")
-        facts = these.store.put_manifest(data)
+        facts = these.store.put_manifest(data, holder=id)
         with these.write() as session:
             checkin.is_working(session, known, id)
             version = captures.finish(

@@ -140,6 +140,12 @@ class FilesystemDirty(UnsupportedDisk):
     code = "filesystem-dirty"
 
 
+class FilesystemUnsupported(UnsupportedDisk):
+    """A partition holds something whose used blocks nobody can tell, and nobody asked for all its bytes."""
+
+    code = "filesystem-unsupported"
+
+
 class ToolMissing(ImagingError):
     """A program this machine should have is not installed."""
 

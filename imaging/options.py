@@ -1,7 +1,7 @@
 """What may be asked of a capture or a deploy beside the image's name: values, defaults, and what is refused.
 
-The server checks with these what people set, and sends them in a TASK (``"capture": {…}``, ``"deploy": {…}``);
-the agent reads them with the same code. A key nobody knows is refused rather than ignored: an agent that is
+The server checks with these what people set, and sends them in a TASK (``"capture": {…}``,
+``"deploy": {…}``); the agent reads them with the same code. A key nobody knows is refused, not ignored: one
 older than its server must not write a disk in another way than it was told. Standard library only.
 """
 
@@ -50,6 +50,10 @@ class DiskRule:
         return {"rule": self.rule, "value": self.value} if self.value else {"rule": self.rule}
 
 
+#: Every internal disk, for a capture.
+ALL_DISKS = DiskRule("all")
+
+
 @dataclass(frozen=True, slots=True)
 class CaptureOptions:
     """TASK ``capture``: what of a machine goes into the image."""
@@ -61,7 +65,10 @@ class CaptureOptions:
     exclude_windows_files: bool = True
     """Leave out what is in Windows' pagefile.sys, swapfile.sys and hiberfil.sys: they read as zeros."""
     disks: tuple[DiskRule, ...] | None = None
-    """The disks of the image, in its order; None = the one disk the task's own rule means."""
+    """The disks of the image, in its order; None = the one disk the task's own rule means.
+
+    ``(ALL_DISKS,)`` = every internal disk of the machine.
+    """
 
     NAME: ClassVar[str] = "capture"
 
@@ -182,6 +189,13 @@ def _disks(key: str, value: Any) -> tuple[DiskRule, ...] | None:
     return rules
 
 
+def _source_disks(key: str, value: Any) -> tuple[DiskRule, ...] | None:
+    """As ``_disks``, and ``[{"rule": "all"}]``: a capture may take a machine as it is, a deploy may not."""
+    if isinstance(value, list | tuple) and [ALL_DISKS.to_task()] == list(value):
+        return (ALL_DISKS,)
+    return _disks(key, value)
+
+
 def _one_of(*choices: str) -> _Reader:
     def read(key: str, value: Any) -> str:
         if value not in choices:
@@ -203,7 +217,7 @@ _CAPTURE: dict[str, _Reader] = {
     "partitions": _numbers_or_all,
     "whole": _whole,
     "exclude_windows_files": _flag,
-    "disks": _disks,
+    "disks": _source_disks,
 }
 _DEPLOY: dict[str, _Reader] = {
     "partitions": _numbers_or_all,

@@ -19,7 +19,7 @@ MAX_SIZE = 1 << 62
 _SECTOR_SIZES = (512, 1024, 2048, 4096)
 _MAX_PHYSICAL = 1 << 20
 #: How a partition's content went into the image.
-CAPTURE_MODES = ("used", "whole", "header")
+CAPTURE_MODES = ("used", "whole", "header", "none")
 
 
 def require(condition: bool, sentence: str) -> None:

@@ -12,7 +12,7 @@ from imaging.agent.i18n import gettext as _
 from imaging.agent.progress import Progress
 from imaging.agent.report import Result, deliver, outcome, print_failure
 from imaging.agent.server import Server
-from imaging.options import DeployOptions
+from imaging.options import ALL_DISKS, CaptureOptions, DeployOptions
 
 Task = dict[str, Any]
 
@@ -68,9 +68,10 @@ def _dispatch(
     if kind == "capture":
         from imaging.agent.capture import capture
 
-        chosen = find_disk(task, disk)
-        console.say(_("Disk: {disk}.").format(disk=chosen.described()))
-        return capture(task, chosen, server, progress)
+        sources = find_sources(task, disk)
+        for source in sources:
+            console.say(_("Disk: {disk}.").format(disk=source.described()))
+        return capture(task, sources, server, progress)
     from imaging.agent.deploy import deploy
 
     targets = find_targets(task, disk)
@@ -95,3 +96,20 @@ def find_targets(task: Task, given: str | None) -> list[Disk]:
         return [file_disk(path) for path in given_paths(given)]
     rules = DeployOptions.from_task(task.get("deploy")).disks
     return [find_disk(task, None)] if rules is None else choose_all(list_disks(), rules)
+
+
+def find_sources(task: Task, given: str | None) -> list[Disk]:
+    """The disks of a capture, in the image's order: those named to the agent (``FILE,FILE``), else by the
+    options' rules (``all`` = every internal disk), else by the task's own. Raises ``AgentError``,
+    OptionsError.
+    """
+    rules = CaptureOptions.from_task(task.get("capture")).disks
+    if given is not None:
+        return [file_disk(path) for path in given_paths(given)]
+    if rules is None:
+        return [find_disk(task, None)]
+    seen = list_disks()
+    if rules == (ALL_DISKS,):
+        # None at all: the sentence of the rule "only" says what was seen.
+        return [disk for disk in seen if not disk.why_not_internal()] or [choose(seen, "only")]
+    return choose_all(seen, rules)

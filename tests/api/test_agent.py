@@ -230,7 +230,7 @@ async def test_uploads_that_are_not_what_they_say(
 
 async def test_a_full_store_says_so(capturing: Capturing, served: Served) -> None:
     client, base = capturing
-    served.services.store._store._reserve = 1 << 62
+    served.services.store._store._parts.packs.reserve = 1 << 62
     answer = await client.put(f"{base}/chunks", content=RECORDS)
     assert (answer.status_code, answer.json()["code"]) == (507, "store-full")
     assert "has no room" in answer.json()["detail"]

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imaging.options import (
+    ALL_DISKS,
     RULES_WITH_VALUE,
     RULES_WITHOUT_VALUE,
     WHOLE_KINDS,
@@ -65,6 +66,18 @@ def test_numbers_and_kinds_are_put_in_order() -> None:
     options = CaptureOptions.from_task({"partitions": [3, 1], "whole": ["unknown", "luks", "luks"]})
     assert (options.partitions, options.whole) == ((1, 3), ("luks", "unknown"))
     assert DeployOptions.from_task({"grow": [5, 2]}).grow == (2, 5)
+
+
+def test_a_capture_may_take_every_internal_disk_and_a_deploy_may_not() -> None:
+    everything = {"disks": [{"rule": "all"}]}
+    options = CaptureOptions.from_task(everything)
+    assert options.disks == (ALL_DISKS,)
+    assert options.to_task() == everything
+    for refused in ([{"rule": "all"}, {"rule": "only"}], [{"rule": "all", "value": "x"}]):
+        with pytest.raises(OptionsError):
+            CaptureOptions.from_task({"disks": refused})
+    with pytest.raises(OptionsError):
+        DeployOptions.from_task(everything)
 
 
 def test_a_size_may_be_a_number() -> None:

@@ -107,7 +107,7 @@ class Room:
         self.task = {
             "id": "7", "kind": kind, "attempt": 1, "disk": {"rule": "only", "value": ""},
             "image": {"name": "debian", "version": None}, "manifest": None, "session": None,
-            "force_full": False,
+            "force_full": False, "capture": {"whole": ["unknown"]},
             "customise": {"hostname": None}, "then": "reboot", **more,
         }  # fmt: skip
         return self.task

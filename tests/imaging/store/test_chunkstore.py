@@ -218,9 +218,10 @@ def test_prune_gives_back_what_no_manifest_names(store: ChunkStore) -> None:
     gone = store.put_manifest(manifest_of(*dead[:3]).to_bytes(), SIGNATURE)
     store.delete_manifest(gone)
     before = sum(path.stat().st_size for path in packs(store))
-    pruned = store.prune()
+    assert store.prune().held == len(dead) - 3  # whoever added them may yet send a manifest
+    pruned = store.prune(grace=0)
     after = sum(path.stat().st_size for path in packs(store))
-    assert pruned.chunks == len(dead)
+    assert pruned.chunks == len(dead) - 3
     assert before - after > 15 << 20
     assert abs(pruned.bytes - (before - after)) < 1000
     assert list(store.verify(keep)) == []
