@@ -9,6 +9,7 @@ import pytest
 
 from imaging.capture import capture
 from imaging.manifest import Manifest
+from imaging.options import CaptureOptions
 from tests.imaging.agent.conftest import RunAgent
 from tests.imaging.agent.images import SIZE, blank, content, make_disk, partitions, store_image
 from tests.imaging.agent.room import Room
@@ -31,6 +32,7 @@ def two_disks(room: Room, *paths: Path) -> Manifest:
     for path in paths:
         manifest = capture(
             path,
+            options=CaptureOptions(whole=("unknown",)),
             missing=room.store.missing,
             upload=lambda frames: [room.store.add_frame(hash, frame) for hash, frame in frames],
         )
