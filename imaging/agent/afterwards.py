@@ -59,7 +59,7 @@ def afterwards(
             progress.check()
             if placement.cut is not None and placement.cut.number == p.number:
                 _shrink(opened, p, placement.cut.full, spill, used, console, progress)
-            elif p.size > old.size:
+            elif p.number in placement.grown:
                 _grow(opened, p, old.size, console, progress)
             if p.start != old.start and p.filesystem in ("fat", "ntfs"):
                 _moved(opened, p)

@@ -7,7 +7,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from imaging.agent.disks import Disk, choose, file_disk, list_disks
+from imaging.agent.choice import choose
+from imaging.agent.disks import Disk, file_disk, list_disks
 from imaging.agent.errors import AgentError
 from imaging.agent.progress import Progress
 from imaging.agent.report import Result

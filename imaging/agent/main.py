@@ -162,7 +162,8 @@ def take_inventory(options: Options, parameters: BootParameters) -> dict[str, An
         except (OSError, ValueError) as error:
             raise AgentError("inventory-file", f"{options.inventory} cannot be read: {error}.") from error
     assert options.disk is not None
-    return inventory.simulated(file_disk(os.path.abspath(options.disk)), parameters.mac, given)
+    first = options.disk
+    return inventory.simulated(file_disk(os.path.abspath(first)), parameters.mac, given)
 
 
 def _what(inventory: dict[str, Any]) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from imaging.agent.choice import choose, choose_all
 from imaging.agent.console import Console
-from imaging.agent.disks import Disk, choose, file_disk, list_disks
+from imaging.agent.disks import Disk, file_disk, list_disks
 from imaging.agent.errors import AgentError
 from imaging.agent.i18n import gettext as _
 from imaging.agent.progress import Progress
 from imaging.agent.report import Result, deliver, outcome, print_failure
 from imaging.agent.server import Server
+from imaging.options import DeployOptions
 
 Task = dict[str, Any]
 
@@ -72,18 +74,20 @@ def _dispatch(
         raise AgentError(
             "task-unknown", f"This agent does not know the task {kind!r}: update the boot environment."
         )
+    given = (disk, *others) if disk is not None else ()
     if kind == "capture":
         from imaging.agent.capture import capture, source_disks
 
-        disks = source_disks(task, (disk, *others) if disk is not None else ())
+        disks = source_disks(task, given)
         for each in disks:
             console.say(_("Disk: {disk}.").format(disk=each.described()))
         return capture(task, disks, server, progress)
-    chosen = find_disk(task, disk)
-    console.say(_("Disk: {disk}.").format(disk=chosen.described()))
     from imaging.agent.deploy import deploy
 
-    return deploy(task, chosen, server, console, progress, key, simulated=simulated)
+    targets = find_targets(task, given)
+    for target in targets:
+        console.say(_("Disk: {disk}.").format(disk=target.described()))
+    return deploy(task, targets, server, console, progress, key, simulated=simulated)
 
 
 def find_disk(task: Task, given: str | None) -> Disk:
@@ -92,3 +96,13 @@ def find_disk(task: Task, given: str | None) -> Disk:
         return file_disk(given)
     rule = task.get("disk") or {}
     return choose(list_disks(), str(rule.get("rule") or "only"), str(rule.get("value") or ""))
+
+
+def find_targets(task: Task, given: Sequence[str] = ()) -> list[Disk]:
+    """The disks of a deploy, one per disk of the image: those named to the agent, else by the options' rules,
+    else by the task's own. Raises ``AgentError``, OptionsError.
+    """
+    if given:
+        return [file_disk(path) for path in given]
+    rules = DeployOptions.from_task(task.get("deploy")).disks
+    return [find_disk(task, None)] if rules is None else choose_all(list_disks(), rules)

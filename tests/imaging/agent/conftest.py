@@ -69,7 +69,7 @@ def run_agent(room: Room, tmp_path: Path) -> RunAgent:
         others: Sequence[Path] = (),
     ) -> tuple[int, str, str]:
         path = disk or tmp_path / "disk.img"
-        if not path.exists():
+        if isinstance(path, Path) and not path.exists():
             with open(path, "wb") as file:
                 file.truncate(16 << 20)
         typist = Typist(types)

@@ -375,16 +375,15 @@ def test_a_disk_that_lies_fails_the_proof(
     room: Room, run_agent: RunAgent, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One sector that does not keep what is written to it, whatever is written."""
-    import imaging.agent.restore as restore
+    from imaging.chunks import write_exactly as genuine
 
     manifest = store_image(room, source)
-    genuine = restore.write_exactly
     bad = manifest.chunks[4].offset
 
     def write(fd: int, view: memoryview, offset: int) -> None:
         genuine(fd, memoryview(bytes(view)[:-1] + b"?") if offset == bad else view, offset)
 
-    monkeypatch.setattr(restore, "write_exactly", write)
+    monkeypatch.setattr("imaging.target.write_exactly", write)
     room.order("deploy", manifest=manifest.id)
     _status, _then, screen = run_agent(disk=blank(tmp_path / "target.img"))
     outcome = last(room)
