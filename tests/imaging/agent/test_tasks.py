@@ -77,7 +77,7 @@ def test_a_second_capture_sends_only_what_is_new(room: Room, run_agent: RunAgent
 def test_two_disks_become_one_image(room: Room, run_agent: RunAgent, source: Path, tmp_path: Path) -> None:
     second = make_disk(tmp_path / "second.img", 32 << 20, seed=2)
     room.order("capture", capture={"disks": [{"rule": "all"}], "whole": ["unknown"]})
-    _status, _then, screen = run_agent(disk=Path(f"{source},{second}"))
+    _status, _then, screen = run_agent(disk=f"{source},{second}")
     assert last(room)["ok"]
     manifest = Manifest.from_bytes(room.store.manifest(room.versions[0])[0])
     assert [disk.size for disk in manifest.disks] == [24 << 20, 32 << 20]
