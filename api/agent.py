@@ -21,14 +21,17 @@ from api.boot import Peer
 from api.v1.deps import ServicesDep
 from pxeboot.adapters.container import Services
 from pxeboot.adapters.store import HASH_BYTES, MAX_HASHES, RecordReader
+from pxeboot.db.models import TaskKind
 from pxeboot.errors import Conflict, Invalid, NotFound, Unauthorized
-from pxeboot.services import captures, checkin, groups, hosts, images, lookup, names, tasks, tokens
+from pxeboot.services import captures, checkin, groups, hosts, images, lookup, names, outcomes, tasks, tokens
+from pxeboot.services.task_kinds import KINDS
 from pxeboot.services.tokens import Credential
 
 router = APIRouter(prefix="/agent/v1", tags=["agent"])
 bearer = HTTPBearer(auto_error=False)
 OCTETS = "application/octet-stream"
 BATCH_BYTES = 8 << 20  # of chunks handed to a thread at once; also what one upload holds in memory
+MAX_TOLD = 256 << 10  # characters of what an outcome tells beside the rest
 MAX_MANIFEST = 512 << 20  # far more than a disk of 4 TB needs
 _HEX = re.compile(r"[0-9a-f]{64}")
 # Each upload hashes on one thread; more than the cores would only take memory.
@@ -78,6 +81,7 @@ class OutcomeBody(BaseModel):
     bytes_http: int = Field(default=0, ge=0)
     seconds: dict[str, float] = Field(default_factory=dict, max_length=20)
     chunks: dict[str, int] = Field(default_factory=dict, max_length=20)
+    result: dict[str, Any] = Field(default_factory=dict, max_length=50)  # grown, renewed, left out …
 
 
 def credential(
@@ -141,8 +145,9 @@ def check_in(body: CheckInBody, these: ServicesDep, address: Peer) -> dict[str, 
 def _task(these: Services, session: Any, task_id: str) -> dict[str, Any]:
     """TASK of docs/ARCHITECTURE.md §4."""
     order = checkin.order(session, task_id, these.settings)
-    body = order.model_dump(exclude={"transport", "operation_id"})
-    body["session"] = these.sessions.session_for(session, task_id) if order.kind == "deploy" else None
+    body = order.model_dump(exclude={"transport", "operation_id", "options"}) | order.options
+    streamed = KINDS[TaskKind(order.kind)].by_multicast
+    body["session"] = these.sessions.session_for(session, task_id) if streamed else None
     return body
 
 
@@ -199,8 +204,10 @@ def outcome(id: str, body: OutcomeBody, these: ServicesDep, known: Agent) -> dic
     """How it ended."""
     if known.task_id != id:
         raise Unauthorized("This credential is for another task.", "token-foreign")
+    if len(str(body.result)) > MAX_TOLD:
+        raise Invalid(f"A result of more than {MAX_TOLD} characters is too long.", field="result")
     with these.write() as session:
-        tasks.outcome(
+        outcomes.outcome(
             session,
             id,
             attempt=known.attempt,
@@ -213,6 +220,7 @@ def outcome(id: str, body: OutcomeBody, these: ServicesDep, known: Agent) -> dic
             bytes_http=body.bytes_http,
             seconds=body.seconds,
             chunks=body.chunks,
+            told=body.result,
             now=datetime.now(UTC),
         )
         order = checkin.order(session, id, these.settings)
@@ -265,12 +273,14 @@ async def manifest(id: str, request: Request, these: ServicesDep, known: Agent) 
 
     def finish() -> dict[str, Any]:
         with these.read() as session:
-            kind = checkin.is_working(session, known, id).kind.value
-        if kind != "capture":
-            raise Conflict(f"A {kind} task has no manifest to send.")
+            kind = checkin.is_working(session, known, id).kind
+        if not KINDS[kind].brings_manifest:
+            raise Conflict(f"A {kind.value} task has no manifest to send.")
         facts = these.store.put_manifest(data, holder=id)
         with these.write() as session:
             checkin.is_working(session, known, id)
+            if not these.store.has_manifest(facts.id):  # the same image was deleted at this very moment
+                these.store.put_manifest(data, holder=id)
             version = captures.finish(
                 session,
                 id,
@@ -278,6 +288,7 @@ async def manifest(id: str, request: Request, these: ServicesDep, known: Agent) 
                 disk_bytes=facts.disk_bytes,
                 used_bytes=facts.used_bytes,
                 chunks=facts.chunks,
+                summary=facts.summary,
             )
         return {"image": version.image, "version": version.number, "manifest": version.manifest}
 

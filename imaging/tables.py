@@ -91,7 +91,8 @@ class Partition:
     used: int
     """Bytes of this partition that are in the image (before merging of near runs)."""
     capture: str
-    """``used`` = the file system's used blocks, ``whole`` = all bytes, ``header`` = the first page (swap)."""
+    """``used`` = the file system's used blocks, ``whole`` = all bytes, ``header`` = the first page (swap),
+    ``none`` = it was not chosen."""
     type_byte: int = 0
     """MBR's type (0x07, 0x83 …); 0 on a GPT disk."""
     active: bool = False

@@ -179,7 +179,7 @@ class Target:
             table, partitions = self.image.table, self.placement.partitions
             yield from gaps(*boot_area(table, partitions, self.disk.size, self.disk.sector_size), runs)
         for p in self._written():
-            if p.capture == "whole":
+            if p.capture in ("whole", "none"):
                 continue
             end = p.start + p.size
             for begin, stop in ((p.start, min(p.start + WIPE, end)), (max(end - WIPE, p.start), end)):

@@ -22,6 +22,7 @@ PLANES = {
     "boot": N_("boot script"),
     "agent": N_("agent"),
     "task": N_("task"),
+    "job": N_("job"),
     "multicast": "multicast",
     "api": N_("change"),
     "ui": N_("sign-in"),

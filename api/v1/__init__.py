@@ -9,11 +9,13 @@ from api.v1 import (
     groups,
     hosts,
     images,
+    jobs,
     leases,
     operations,
     schedules,
     server,
     settings,
+    store,
     tokens,
 )
 
@@ -23,7 +25,9 @@ PARTS = (
     groups,
     boot_entries,
     images,
+    store,
     operations,
+    jobs,
     schedules,
     leases,
     tokens,

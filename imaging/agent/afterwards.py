@@ -49,7 +49,8 @@ def afterwards(
     progress.enter("customise")
     options = DeployOptions.from_task(task.get("deploy"))
     image = manifest.disks[number]
-    partitions = tuple(p for p in placement.partitions if placement.written(p.number))
+    # Of a partition that was not captured we know nothing: what is there is not the image's.
+    partitions = tuple(p for p in placement.partitions if placement.written(p.number) and p.capture != "none")
     with OpenDisk(disk.path, write=True, sector_size=image.sector_size) as opened:
         before = {p.number: p for p in image.partitions}
         used = placement.placed(image.runs)

@@ -21,10 +21,11 @@ from imaging.agent.firmware import (
     parse_efibootmgr,
     run_tool,
 )
-from imaging.disk import gpt, mbr
 from imaging.disk.device import Disk
+from imaging.disk.table import read_table
 from imaging.errors import ImagingError
 from imaging.resize.fat import Entry, Fat, FatError
+from imaging.tables import GptTable
 
 _SYSTEM = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"  # UEFI 2.10 table 5.7: EFI System Partition
 
@@ -170,9 +171,10 @@ def system_partition(path: str, sector_size: int) -> tuple[int, str, list[Loader
     """
     try:
         with Disk(path, sector_size=sector_size) as disk:
-            if mbr.kind(disk.read_at(0, 512)) != "gpt":
+            table, partitions = read_table(disk)
+            if not isinstance(table, GptTable):
                 return None
-            for p in gpt.read(disk.read_at, disk.size, disk.sector_size)[1]:
+            for p in partitions:
                 if p.type_guid != _SYSTEM:
                     continue
                 start = p.start
@@ -194,8 +196,7 @@ def partition_guids(paths: Iterable[str]) -> set[str]:
     for path in paths:
         try:
             with Disk(path) as disk:
-                if mbr.kind(disk.read_at(0, 512)) == "gpt":
-                    found |= {p.unique_guid for p in gpt.read(disk.read_at, disk.size, disk.sector_size)[1]}
+                found |= {p.unique_guid for p in read_table(disk)[1] if p.unique_guid}
         except ImagingError:
             continue
     return found

@@ -10,19 +10,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import struct
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from imaging.chunks import write_exactly
-from imaging.disk import gpt, mbr
 from imaging.disk.device import Disk
 from imaging.disk.loop import loop_device
+from imaging.disk.mbr_render import with_signature
 from imaging.disk.probe import probe
+from imaging.disk.table import read_table, write_table
 from imaging.errors import DiskError, IdentitiesFailed
-from imaging.manifest import Partition
 from imaging.resize import renew
 from imaging.resize.fat import Fat, FatError
 from imaging.resize.initramfs import resume_archive, resume_setting
@@ -30,11 +29,11 @@ from imaging.resize.look import MOUNTABLE, look, mount_options, patterns_for
 from imaging.resize.mounts import mounted, privately
 from imaging.resize.references import LINUX_FILES, changes, find_files, read_file, replacer, rewrite_tree
 from imaging.resize.tools import Log, no_log
+from imaging.tables import MbrTable, Partition
 
 #: A file of a system partition that may name UUIDs: configuration, unsigned GRUB images.
 _MAX_ESP_FILE = 16 << 20
 _INITRAMFS = ("boot/initrd.img-*", "initrd.img-*")
-_DISK_SIGNATURE = slice(440, 444)  # of LBA 0 (UEFI 2.10 table 5.1)
 
 
 @dataclass
@@ -121,17 +120,16 @@ def _uuid(disk: Disk, p: Partition) -> str:
 
 def _new_table(disk: Disk, done: Renewed) -> tuple[Callable[[], None], dict[str, str]]:
     """(what writes the new table, names that change with it); nothing is written here."""
-    sector = disk.read_at(0, 512)
-    kind = mbr.kind(sector)
-    if kind == "gpt":
-        return _new_gpt(disk, done)
-    if kind == "mbr":
-        return _new_mbr(disk, done, sector)
-    return (lambda: None), {}
-
-
-def _new_gpt(disk: Disk, done: Renewed) -> tuple[Callable[[], None], dict[str, str]]:
-    table, partitions = gpt.read(disk.read_at, disk.size, disk.sector_size)
+    table, partitions = read_table(disk)
+    if isinstance(table, MbrTable) and done.kept:
+        done.disk_kept = True  # one name for all of them: who keeps one, keeps all
+        return (lambda: None), {}
+    if isinstance(table, MbrTable):
+        new = int.from_bytes(os.urandom(4), "little") or 1
+        names = _partuuids(table, partitions, new)
+        return partial(write_table, disk, with_signature(table, new), partitions), names
+    if table is None:
+        return (lambda: None), {}
     names = {p.unique_guid: str(uuid.uuid4()) for p in partitions if p.number not in done.kept}
     renamed = tuple(replace(p, unique_guid=names.get(p.unique_guid, p.unique_guid)) for p in partitions)
     guids = {p.number: p.unique_guid for p in renamed}
@@ -141,33 +139,14 @@ def _new_gpt(disk: Disk, done: Renewed) -> tuple[Callable[[], None], dict[str, s
     if not done.disk_kept:
         names[table.guid] = str(uuid.uuid4())
         table = replace(table, guid=names[table.guid])
-
-    def write() -> None:
-        # The backup first, as UEFI 2.10 §5.3.2 wants it: if power fails between, one copy is valid.
-        for offset, data in reversed(gpt.render(table, renamed, disk.size, disk.sector_size)):
-            write_exactly(disk.fd, memoryview(data), offset)
-            disk.sync()
-        disk.reread_table()
-
-    return write, names
+    return partial(write_table, disk, table, renamed), names
 
 
-def _new_mbr(disk: Disk, done: Renewed, sector: bytes) -> tuple[Callable[[], None], dict[str, str]]:
-    """The disk signature is all an MBR has: partitions are named by it and their number."""
-    if done.kept:  # one name for all of them: who keeps one, keeps all
-        done.disk_kept = True
-        return (lambda: None), {}
-    old = struct.unpack("<I", sector[_DISK_SIGNATURE])[0]
-    new = int.from_bytes(os.urandom(4), "little") or 1
-    # PARTUUID as Linux makes it (block/partitions/msdos.c, set_info: "%08x-%02x").
-    names = {f"{old:08x}-{p.number:02x}": f"{new:08x}-{p.number:02x}" for p in done.partitions} if old else {}
-
-    def write() -> None:
-        write_exactly(disk.fd, memoryview(struct.pack("<I", new)), _DISK_SIGNATURE.start)
-        disk.sync()
-        disk.reread_table()
-
-    return write, names
+def _partuuids(table: MbrTable, partitions: Iterable[Partition], new: int) -> dict[str, str]:
+    """PARTUUID as Linux makes it of an MBR (block/partitions/msdos.c, set_info: "%08x-%02x")."""
+    if not table.signature:
+        return {}
+    return {f"{table.signature:08x}-{p.number:02x}": f"{new:08x}-{p.number:02x}" for p in partitions}
 
 
 # --- references ---

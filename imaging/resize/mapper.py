@@ -16,7 +16,8 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 
-from imaging.errors import ResizeFailed
+from imaging.errors import ImagingError, ResizeFailed
+from imaging.resize.tools import SHORT, run
 
 _CONTROL = "/dev/mapper/control"
 # struct dm_ioctl: version[3], data_size, data_start, target_count, open_count, flags, event_nr, padding, dev,
@@ -30,7 +31,14 @@ _SECTOR = 512  # device mapper counts these whatever the device's sectors are
 
 def available() -> bool:
     """Does this kernel have the device mapper? (The boot environment's has it as the module dm-mod.)"""
-    return os.path.exists(_CONTROL)
+    if not os.path.exists(_CONTROL):
+        with contextlib.suppress(ImagingError):  # built in, or not to be had
+            run("modprobe", "dm-mod", seconds=SHORT)
+    try:
+        os.close(os.open(_CONTROL, os.O_RDWR | os.O_CLOEXEC))
+    except OSError:  # a node without a driver behind it is none either
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -10,15 +10,16 @@ import os
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from imaging.chunks import MAX_FRAME
-from imaging.errors import ImagingError
+from imaging.errors import ImagingError, ManifestMissing
 from imaging.manifest import Manifest
 from imaging.store import ChunkStore
+from pxeboot.adapters.summary import summary_of
 from pxeboot.errors import Invalid, StoreRefused
 
 # What an imaging error means over HTTP; anything else is 500.
@@ -43,6 +44,7 @@ class Facts(NamedTuple):
     disk_bytes: int
     used_bytes: int
     chunks: int
+    summary: dict[str, Any]
 
 
 class StoreGateway:
@@ -109,13 +111,26 @@ class StoreGateway:
             canonical = manifest.to_bytes()
             self._store.put_manifest(canonical, self._key.sign(canonical), holder)
         return Facts(
-            manifest.id, sum(disk.size for disk in manifest.disks), manifest.used, len(manifest.chunks)
+            manifest.id,
+            sum(disk.size for disk in manifest.disks),
+            manifest.used,
+            len(manifest.chunks),
+            summary_of(manifest),
         )
 
     def manifest(self, id: str) -> tuple[bytes, bytes]:
         """Bytes and signature. StoreRefused(manifest-missing)."""
         with translated():
             return self._store.manifest(id)
+
+    def has_manifest(self, id: str) -> bool:
+        """Whether it is kept."""
+        return id in self._store.manifests()
+
+    def delete_manifest(self, id: str) -> None:
+        """Forget a manifest that no version has any more; one that is gone already is fine."""
+        with translated(), contextlib.suppress(ManifestMissing):
+            self._store.delete_manifest(id)
 
     def release(self, holder: str) -> None:
         """A capture task ended without a version: the next prune may take what it brought."""

@@ -16,6 +16,7 @@ from pxeboot.cli import (
     groups,
     hosts,
     images,
+    jobs,
     lab,
     menu,
     operations,
@@ -61,6 +62,7 @@ app.add_typer(groups.app, name="group", help="Groups and rooms.")
 app.add_typer(menu.app, name="menu", help="Entries of the boot menus.")
 app.add_typer(images.app, name="image", help="Images and their versions.")
 app.add_typer(operations.app, name="operation", help="What was asked of many hosts, and its outcome.")
+app.add_typer(jobs.app, name="job", help="Long work of the server itself.")
 app.add_typer(schedules.app, name="schedule", help="When operations start.")
 app.add_typer(tokens.app, name="token", help="API tokens.")
 app.add_typer(dhcp.app, name="dhcp", help="Leases, and words for another DHCP server.")

@@ -5,7 +5,7 @@ does.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -61,7 +61,12 @@ def run_agent(room: Room, tmp_path: Path) -> RunAgent:
     """Run one boot of a simulated host: (exit status, then, everything printed)."""
 
     def run_it(
-        *, disk: Path | str | None = None, cmdline: str | None = None, types: str = "", patience: float = 5.0
+        *,
+        disk: Path | None = None,
+        cmdline: str | None = None,
+        types: str = "",
+        patience: float = 5.0,
+        others: Sequence[Path] = (),
     ) -> tuple[int, str, str]:
         path = disk or tmp_path / "disk.img"
         if isinstance(path, Path) and not path.exists():
@@ -69,7 +74,16 @@ def run_agent(room: Room, tmp_path: Path) -> RunAgent:
                 file.truncate(16 << 20)
         typist = Typist(types)
         status, then = run(
-            Options(cmdline or room.cmdline(), str(path), True, None, None, patience), typist.console
+            Options(
+                cmdline or room.cmdline(),
+                str(path),
+                True,
+                None,
+                None,
+                patience,
+                tuple(str(other) for other in others),
+            ),
+            typist.console,
         )
         return status, then, typist.screen
 

@@ -9,6 +9,7 @@ import pytest
 
 from imaging.capture import capture
 from imaging.manifest import Manifest
+from imaging.options import CaptureOptions
 from tests.imaging.agent.conftest import RunAgent
 from tests.imaging.agent.images import SIZE, blank, content, make_disk, partitions, store_image
 from tests.imaging.agent.room import Room
@@ -31,6 +32,7 @@ def two_disks(room: Room, *paths: Path) -> Manifest:
     for path in paths:
         manifest = capture(
             path,
+            options=CaptureOptions(whole=("unknown",)),
             missing=room.store.missing,
             upload=lambda frames: [room.store.add_frame(hash, frame) for hash, frame in frames],
         )
@@ -47,7 +49,7 @@ def test_an_image_of_two_disks_goes_to_two_disks(
     manifest = two_disks(room, source, data)
     first, second = blank(tmp_path / "a.img"), blank(tmp_path / "b.img", 40 * MIB)
     room.order("deploy", manifest=manifest.id)
-    run_agent(disk=f"{first},{second}")
+    run_agent(disk=first, others=[second])
     outcome = last(room)
     assert (outcome["ok"], outcome["verified"]) == (True, True), outcome
     chunks = outcome["chunks"]
@@ -59,7 +61,7 @@ def test_an_image_of_two_disks_goes_to_two_disks(
         file.seek(5 * MIB)
         file.write(b"a student was here")
     room.order("deploy", manifest=manifest.id)
-    run_agent(disk=f"{first},{second}")
+    run_agent(disk=first, others=[second])
     assert last(room)["chunks"] == {"total": 28, "kept": 27, "written": 1}
     assert content(second) == content(data)
 
@@ -83,7 +85,7 @@ def test_the_second_disk_too_small_leaves_the_first_one_alone(
     manifest = two_disks(room, source, source)
     first, second = blank(tmp_path / "a.img"), blank(tmp_path / "b.img", 8 * MIB)
     room.order("deploy", manifest=manifest.id)
-    run_agent(disk=f"{first},{second}")
+    run_agent(disk=first, others=[second])
     assert last(room)["code"] == "disk-too-small"
     assert first.read_bytes() == bytes(SIZE)
 
