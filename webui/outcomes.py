@@ -13,14 +13,17 @@ from webui.words import N_, size
 # Shown elsewhere on the page, or for programs only.
 _SILENT = frozenset({"manifest", "version_id", "version", "stored_bytes", "chunks"})
 _STEPS = {
-    "hostname": N_("host name"),
+    "host-name": N_("host name"),
+    "computer-name": N_("computer name"),
     "machine-id": N_("machine identity"),
-    "ssh-keys": N_("SSH host keys"),
-    "script": N_("script"),
-    "file": N_("file"),
-    "driver": N_("drivers"),
+    "random-seed": N_("random seed"),
+    "ssh-host-keys": N_("SSH host keys"),
+    "windows-state": N_("state of Windows"),
+    "answer-file": N_("answers for Windows"),
+    "domain-join": N_("domain"),
     "drivers": N_("drivers"),
-    "unattend": N_("answers for Windows"),
+    "file": N_("file"),
+    "script": N_("script"),
 }
 Say = Callable[..., str]
 
@@ -38,10 +41,9 @@ def lines(result: Mapping[str, Any], say: Say) -> Iterator[str]:
             kept=_int(chunks.get("kept")),
             written=_int(chunks.get("written")),
         )
-    flat = dict(result)
-    if isinstance(after := flat.pop("afterwards", None), Mapping):
-        flat |= after
-    for key, value in flat.items():
+    after = result.get("afterwards")
+    after = after if isinstance(after, Mapping) else {}
+    for key, value in (*after.items(), *((key, result[key]) for key in result if key != "afterwards")):
         if key not in _SILENT:
             yield from _READERS.get(key, lambda value, say, key=key: _other(key, value, say))(value, say)
 
@@ -82,14 +84,22 @@ def _boot_entries(value: Any, say: Say) -> Iterator[str]:
 
 
 def _customised(value: Any, say: Say) -> Iterator[str]:
+    """What went well in one sentence, each failure in its own. Looking at the disk is not worth one."""
+    done = []
     for step in _list(value):
         if not isinstance(step, Mapping):
             continue
-        kind = str(step.get("step", ""))
-        what = say(_STEPS[kind]) if kind in _STEPS else kind
-        what = " ".join(str(part) for part in (what, step.get("name"), step.get("where")) if part)
-        text = N_("Set: %(what)s.") if step.get("ok") else N_("Failed: %(what)s. %(output)s")
-        yield say(text, what=what, output=str(step.get("output", ""))[:300])
+        kind, ok = str(step.get("step", "")), bool(step.get("ok"))
+        word = say(_STEPS[kind]) if kind in _STEPS else kind
+        name = " ".join(str(part) for part in (word, step.get("name")) if part)
+        where = step.get("where")
+        what = f"{name} ({where})" if where else name
+        if not ok:
+            yield say(N_("Failed: %(what)s. %(output)s"), what=what, output=str(step.get("output", ""))[:300])
+        elif kind != "look":
+            done.append(what)
+    if done:
+        yield say(N_("After the image: %(what)s."), what=", ".join(done))
 
 
 def _other(key: str, value: Any, say: Say) -> Iterator[str]:

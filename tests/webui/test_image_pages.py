@@ -79,8 +79,8 @@ def test_tags_pins_and_a_rollback(shelf: Services, ada: TestClient, send: Any) -
 
 def test_what_differs(shelf: Services, ada: TestClient) -> None:
     page = " ".join(re.sub(r"<[^>]+>", " ", ada.get("/images/linux/diff?from=1&to=2").text).split())
-    assert "Came 1 chunks, 1.0 MB" in page
-    assert "Stayed 2 chunks" in page
+    assert "Came chunks: 1, 1.0 MB" in page
+    assert "Stayed chunks: 2" in page
     assert "1 part1 fat the same" in page
     assert "2 part2 ext4 changed 1.0 MB" in page
     assert "Both are the same" in ada.get("/images/linux/diff?from=2&to=2").text
@@ -113,7 +113,7 @@ def test_verify_shows_what_is_damaged(shelf: Services, ada: TestClient, send: An
     page = ada.get(f"/jobs/{job_id}").text
     assert "linux@3" in page
     assert "is damaged" in page
-    assert "1 chunks are damaged" in ada.get("/images").text
+    assert "Damaged chunks: 1." in ada.get("/images").text
     assert ada.get("/jobs/nothing").status_code == 404
 
 
@@ -203,7 +203,9 @@ def test_whatever_an_agent_sends_can_be_shown() -> None:
             "boot_entries": {"created": ["Debian"], "deleted": "none"},
         },
         "customise": [
-            {"step": "hostname", "name": "", "where": "Debian", "ok": True},
+            {"step": "look", "name": "", "where": "", "ok": True},
+            {"step": "host-name", "name": "", "where": "Debian", "ok": True},
+            {"step": "file", "name": "motd", "where": "Debian", "ok": True},
             {"step": "script", "name": "printers", "ok": False, "output": "no such printer"},
             "nonsense",
         ],
@@ -213,11 +215,11 @@ def test_whatever_an_agent_sends_can_be_shown() -> None:
     assert list(lines(told, say)) == [
         "Became a@1.",
         "New in the store: .",
-        "Set: host name Debian.",
-        "Failed: script printers. no such printer",
         "Partition 2 shrank from 20 B to 10 B.",
         "Disk and partitions have new identities (GUIDs, UUIDs).",
         "Partition 1 keeps its identities: its tool is missing.",
         "Files that name them were changed: fstab.",
         "Boot entries made: Debian.",
+        "Failed: script printers. no such printer",
+        "After the image: host name (Debian), file motd (Debian).",
     ]
