@@ -158,6 +158,18 @@ class VerifyFailed(DiskError):
     code = "verify-failed"
 
 
+class ResizeFailed(ImagingError):
+    """A file system could not be grown, shrunk or measured; the sentence has what the tool said."""
+
+    code = "resize-failed"
+
+
+class IdentitiesFailed(ImagingError):
+    """New GUIDs, UUIDs or the references to them could not be written."""
+
+    code = "identities-failed"
+
+
 class CustomiseError(ImagingError):
     """The deployed system could not be given its host name."""
 

@@ -12,19 +12,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
+from imaging.disk.table import usable
 from imaging.errors import DiskTooSmall, PlacementRefused, TableDiffers
-from imaging.manifest import DiskImage, MbrTable, Partition
+from imaging.manifest import DiskImage, Partition
 from imaging.runs import Runs, merge_runs
 
 #: Partitions move by multiples of this, so that their alignment on the target is that of the source.
 ALIGN = 1 << 20
 #: File systems that can be made larger afterwards, and smaller (imaging.resize).
-GROWS = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "ntfs"})
+GROWS = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "ntfs", "f2fs"})
 SHRINKS = frozenset({"ext2", "ext3", "ext4", "btrfs", "ntfs"})
 #: Free bytes a shrunk file system keeps at least, beside a sixteenth of what it uses.
 _SLACK = 4 << 20
-#: MBR counts sectors in 32 bits.
-_MBR_SECTORS = (1 << 32) - 1
 
 
 class Wishes(Protocol):
@@ -157,9 +156,7 @@ def _layout_end(image: DiskImage) -> int:
 
 
 def _usable_end(image: DiskImage, target_size: int) -> int:
-    if isinstance(image.table, MbrTable):
-        target_size = min(target_size, _MBR_SECTORS * image.sector_size)
-    return target_size - image.tail_size
+    return usable(image.table, target_size, image.sector_size)[1]
 
 
 def _growing(partitions: Sequence[Partition], options: Wishes) -> list[Partition]:
@@ -168,7 +165,7 @@ def _growing(partitions: Sequence[Partition], options: Wishes) -> list[Partition
     if options.grow == "none":
         return []
     if isinstance(options.grow, str):
-        return [p for p in by_place if p.filesystem in GROWS][-1:]
+        return [p for p in by_place if p.filesystem in GROWS and p.used][-1:]
     numbers = set(options.grow)
     for number in sorted(numbers):
         found = next((p for p in by_place if p.number == number), None)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-from imaging.disk import ntfs, xfslog
+from imaging.disk import fat, ntfs, xfslog
 from imaging.disk.gpt import ReadAt
 
 _WINDOWS = "start Windows, shut it down fully (shutdown /s /t 0)"
@@ -43,25 +43,10 @@ def why_apart(kind: str, read_at: ReadAt) -> str:
 
 
 def _fat(read_at: ReadAt) -> str:
-    boot = read_at(0, 512)
-    sector, cluster, reserved, fats, roots, small, _, short = struct.unpack_from("<HBHBHHBH", boot, 11)
-    large, long = struct.unpack_from("<I", boot, 32)[0], struct.unpack_from("<I", boot, 36)[0]
-    wide = not short
-    state = boot[65 if wide else 37]
-    clusters = ((small or large) - reserved - fats * (short or long) - roots * 32 // (sector or 512)) // (
-        cluster or 1
-    )
-    flags = 0xFFFFFFFF
-    if wide:
-        flags = struct.unpack("<I", read_at(reserved * sector + 4, 4))[0] >> 26
-    elif clusters >= 4085:  # FAT12 has no room for flags
-        flags = struct.unpack("<H", read_at(reserved * sector + 2, 2))[0] >> 14
-    if not flags & 1:
-        return "its disk had errors: check it (Windows: chkdsk /r, Linux: fsck.fat -a)"
-    # Windows clears the bit in the table, Linux sets the one in the boot sector, while it is in use.
-    if not flags & 2 or state & 1:
-        return "it was not unmounted: check it (Windows: chkdsk /f, Linux: fsck.fat -a)"
-    return ""
+    try:
+        return fat.Fat(read_at).why_dirty()
+    except fat.FatError as error:
+        return f"it is damaged ({error}): check it (Windows: chkdsk /f, Linux: fsck.fat -a)"
 
 
 def _exfat(read_at: ReadAt) -> str:

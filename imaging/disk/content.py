@@ -73,6 +73,8 @@ def take(
             raise FilesystemDirty(f"{area.name} ({found.kind}) cannot be captured, {dirty}; then try again.")
         if found.kind == "swap":
             return Taken("header", [(area.start, min(SWAP_HEADER, area.size))])
+        if unmapped := usedmap.why_unmapped(found.kind, read_at, area.size):
+            return Taken("whole", [(area.start, area.size)], notes=[f"taken whole: {unmapped}"])
         return _mapped(disk, area, found.kind, options)
     if found.kind == "lvm":
         return _physical_volume(disk, area, options)

@@ -1,4 +1,4 @@
-"""Which blocks a file system uses, as partclone knows it (ddrescue map: ``0xPOS 0xSIZE +|?``), with mistrust.
+"""Which blocks a file system uses: by partclone's map (ddrescue: ``0xPOS 0xSIZE +|?``), with mistrust.
 
 The map is compared with what the file system itself says is used, and widened to what a map leaves out but a
 checker or a firmware reads: boot areas and copies of superblocks.
@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
 
-from imaging.disk import ntfs
+from imaging.disk import fat, ntfs
 from imaging.disk.area import Area
 from imaging.disk.device import Disk
 from imaging.disk.gpt import ReadAt
@@ -26,7 +26,7 @@ TOOLS = {
     "xfs": ("partclone.xfs",),
     "btrfs": ("partclone.btrfs",),
     "f2fs": ("partclone.f2fs",),
-    "fat": ("partclone.fat", "partclone.vfat"),
+    "fat": (),  # read here
     "exfat": ("partclone.exfat",),
     "ntfs": ("partclone.ntfs",),
     "hfsplus": ("partclone.hfsp", "partclone.hfsplus"),
@@ -35,6 +35,16 @@ TOOLS = {
 BLOCK = 4096
 _TIMEOUT = 1800  # reading the bitmap of a full 16 TB disk
 _KIB, _GIB = 1 << 10, 1 << 30
+
+
+def why_unmapped(kind: str, read_at: ReadAt, size: int) -> str:
+    """Why no map of this clean file system can be had although its kind is in ``TOOLS``; "" when it can."""
+    if kind == "f2fs":
+        if struct.unpack("<I", read_at(1024 + 8, 4))[0] != 9:
+            return "partclone reads F2FS only with sectors of 512 bytes"
+        if size < 100 << 20:
+            return "partclone reads F2FS only from 100 MiB on"
+    return ""
 
 
 def parse_map(lines: Iterable[str]) -> Iterator[tuple[int, int]]:
@@ -66,12 +76,7 @@ def used_runs(
     that are not wanted although they are used. Raises FilesystemDirty when partclone refuses the file system
     or its map says less than the file system does; ToolMissing, DiskError.
     """
-    with tempfile.TemporaryDirectory(prefix="pxeboot-map-") as directory:
-        path = os.path.join(directory, "map")
-        with loop_device(disk.fd, offset=area.start, size=area.size, sector_size=disk.sector_size) as device:
-            _run(area, kind, device, path, os.path.join(directory, "log"))
-        with open(path, encoding="ascii", errors="replace") as lines:
-            runs = [(area.start + start, length) for start, length in parse_map(lines)]
+    runs = list(_mapped(disk, area, kind) if TOOLS[kind] else _read_here(disk, area))
     read_at = area.reader(disk)
     found, said = sum(length for _, length in runs), least(kind, read_at)
     if found < said:
@@ -84,6 +89,21 @@ def used_runs(
     for start, length in margins(kind, read_at, area.size):
         runs.append((area.start + start, min(length, area.size - start)))
     return [_whole_blocks(area, start, length) for start, length in runs]
+
+
+def _mapped(disk: Disk, area: Area, kind: str) -> Iterator[tuple[int, int]]:
+    with tempfile.TemporaryDirectory(prefix="pxeboot-map-") as directory:
+        path = os.path.join(directory, "map")
+        with loop_device(disk.fd, offset=area.start, size=area.size, sector_size=disk.sector_size) as device:
+            _run(area, kind, device, path, os.path.join(directory, "log"))
+        with open(path, encoding="ascii", errors="replace") as lines:
+            for start, length in parse_map(lines):
+                yield area.start + start, length
+
+
+def _read_here(disk: Disk, area: Area) -> Iterator[tuple[int, int]]:
+    for start, length in fat.Fat(area.reader(disk)).used_runs():
+        yield area.start + start, length
 
 
 def _whole_blocks(area: Area, start: int, length: int) -> tuple[int, int]:
