@@ -21,7 +21,7 @@ from api.boot import Peer
 from api.v1.deps import ServicesDep
 from pxeboot.adapters.container import Services
 from pxeboot.adapters.store import HASH_BYTES, MAX_HASHES, RecordReader
-from pxeboot.db.models import TaskKind
+from pxeboot.db.models import TaskKind, TaskState
 from pxeboot.errors import Conflict, Invalid, NotFound, Unauthorized
 from pxeboot.services import captures, checkin, groups, hosts, images, lookup, names, outcomes, tasks, tokens
 from pxeboot.services.task_kinds import KINDS
@@ -230,6 +230,9 @@ def outcome(id: str, body: OutcomeBody, these: ServicesDep, known: Agent) -> dic
             now=datetime.now(UTC),
         )
         order = checkin.order(session, id, these.settings)
+        ended = tasks.row(session, id)
+    if KINDS[ended.kind].brings_manifest and ended.state != TaskState.DONE:
+        these.store.release(id)  # what a capture in vain brought may go with the next prune
     return {"then": order.then}
 
 
