@@ -1,4 +1,4 @@
-"""How small a file system can surely be made, from what an image says of it: known before anything is written.
+"""How small a file system can surely be made, from what an image says of it, before anything is written.
 
 The tools' own estimates (imaging.resize.minimum_size) need the file system itself, which lies in chunks that
 were not fetched yet. These numbers are on the safe side of theirs; tests/imaging/resize/test_estimate.py
@@ -22,4 +22,4 @@ def smallest(filesystem: str, used: int, size: int) -> int:
         # It moves whole block groups: one of data, and two copies of one of metadata, each at most a tenth
         # of the file system and at most 1 GiB and 256 MiB (kernel: fs/btrfs/volumes.c, init_alloc_chunk_ctl).
         return max(BTRFS_SMALLEST, need + min(2048 * _MIB, size * 3 // 8) + 128 * _MIB)
-    return need + 16 * _MIB
+    return need + 4 * _MIB
