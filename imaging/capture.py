@@ -16,7 +16,7 @@ from imaging.chunks import DEFAULT_LEVEL, compress, hash_chunk, read_masked
 from imaging.disk.device import Disk
 from imaging.disk.inspect import inspect
 from imaging.manifest import DiskImage, Manifest
-from imaging.options import CaptureOptions
+from imaging.options import CaptureOptions, OptionsError
 from imaging.pipeline import Progress, in_order, no_progress
 from imaging.runs import Grid, Runs
 
@@ -53,25 +53,6 @@ def capture(
     )
 
 
-def _reader(fd: int, grid: Grid, blank: Runs) -> Callable[[int], bytearray]:
-    """A function that reads the chunk of an ordinal, with zeros where the disk is unused or ``blank``."""
-    starts = [start for start, _ in blank]
-
-    def read(ordinal: int) -> bytearray:
-        offset, length, runs = grid[ordinal]
-        data = read_masked(fd, offset, length, runs)
-        for number in range(max(0, bisect.bisect_right(starts, offset) - 1), len(starts)):
-            start, size = blank[number]
-            if start >= offset + length:
-                break
-            begin, end = max(start - offset, 0), min(start + size - offset, length)
-            if begin < end:
-                data[begin:end] = bytes(end - begin)
-        return data
-
-    return read
-
-
 def capture_disks(
     disk_paths: Sequence[str | os.PathLike[str]],
     *,
@@ -93,6 +74,12 @@ def capture_disks(
     Raises FilesystemDirty, FilesystemUnsupported, OptionsError, UnsupportedDisk, DiskBusy, DiskError,
     ToolMissing, ManifestError for no disk or too many, and whatever the callbacks raise.
     """
+    if options.partitions is not None and len(disk_paths) > 1:
+        raise OptionsError(
+            "capture.partitions",
+            list(options.partitions),
+            "numbers are those of one disk, and several are captured: leave it away, or capture one disk",
+        )
     with contextlib.ExitStack() as opened:
         disks = [opened.enter_context(Disk(path)) for path in disk_paths]
         total, seen = sum(disk.size for disk in disks), 0
@@ -124,6 +111,25 @@ def capture_disks(
     return Manifest(images)
 
 
+def _reader(fd: int, grid: Grid, blank: Runs) -> Callable[[int], bytearray]:
+    """A function that reads the chunk of an ordinal, with zeros where the disk is unused or ``blank``."""
+    starts = [start for start, _ in blank]
+
+    def read(ordinal: int) -> bytearray:
+        offset, length, runs = grid[ordinal]
+        data = read_masked(fd, offset, length, runs)
+        for number in range(max(0, bisect.bisect_right(starts, offset) - 1), len(starts)):
+            start, size = blank[number]
+            if start >= offset + length:
+                break
+            begin, end = max(start - offset, 0), min(start + size - offset, length)
+            if begin < end:
+                data[begin:end] = bytes(end - begin)
+        return data
+
+    return read
+
+
 class _Stream:
     """The pipeline of one capture: what it asked for on one disk, it does not ask for again on the next."""
 
@@ -144,7 +150,7 @@ class _Stream:
         self._sender = ThreadPoolExecutor(1, thread_name_prefix="upload")
 
     def send(self, read: Callable[[int], bytearray], grid: Grid) -> list[bytes]:
-        """Read the grid of a disk and upload what is missing; the hashes in order."""
+        """Read the chunks of a grid and upload what is missing; the hashes in order."""
 
         def read_and_hash(ordinal: int) -> tuple[bytes, bytearray, int]:
             data = read(ordinal)

@@ -15,7 +15,7 @@ from types import TracebackType
 
 from imaging.chunks import hash_chunk, read_in_place, write_exactly
 from imaging.disk.device import Disk
-from imaging.disk.table import read_table, table_right, write_table
+from imaging.disk.table import boot_area, read_table, table_right, write_table
 from imaging.errors import DiskError, DiskTooSmall, UnsupportedDisk
 from imaging.manifest import ChunkRef, DiskImage, Manifest, Partition
 from imaging.placement import Placement, Wishes, plan
@@ -175,6 +175,9 @@ class Target:
 
     def _stale(self) -> Iterator[tuple[int, int]]:
         runs = list(self.placement.placed(self.image.runs))
+        if self.placement.only is None:
+            table, partitions = self.image.table, self.placement.partitions
+            yield from gaps(*boot_area(table, partitions, self.disk.size, self.disk.sector_size), runs)
         for p in self._written():
             if p.capture in ("whole", "none"):
                 continue

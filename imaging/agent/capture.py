@@ -7,40 +7,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from imaging.agent.choice import choose
-from imaging.agent.disks import Disk, file_disk, list_disks
-from imaging.agent.errors import AgentError
+from imaging.agent.disks import Disk
 from imaging.agent.progress import Progress
 from imaging.agent.report import Result
 from imaging.agent.server import Server
 from imaging.capture import capture_disks
-from imaging.options import ALL_DISKS, CaptureOptions
-
-
-def source_disks(task: dict[str, Any], given: Sequence[str] = ()) -> list[Disk]:
-    """The disks of the image, in its order: those named to the agent, else by the rules of the task.
-
-    Without rules it is the machine's only internal disk. Raises ``AgentError``, and ``OptionsError`` for what
-    this agent does not know.
-    """
-    rules = CaptureOptions.from_task(task.get("capture")).disks
-    if given:
-        return [file_disk(path) for path in (given if rules else given[:1])]
-    seen = list_disks()
-    if rules == (ALL_DISKS,):
-        chosen = [disk for disk in seen if not disk.why_not_internal()]
-        return chosen or [choose(seen, "only")]  # none: its sentence says what was seen
-    if rules is None:
-        own = task.get("disk") or {}
-        return [choose(seen, str(own.get("rule") or "only"), str(own.get("value") or ""))]
-    chosen = [choose(seen, rule.rule, rule.value) for rule in rules]
-    for disk in chosen:
-        if chosen.count(disk) > 1:
-            raise AgentError(
-                "disk-ambiguous",
-                f"Two rules of this capture mean the same disk ({disk.described()}): name each disk once.",
-            )
-    return chosen
+from imaging.options import CaptureOptions
 
 
 def capture(task: dict[str, Any], disks: Sequence[Disk], server: Server, progress: Progress) -> Result:

@@ -147,3 +147,8 @@ def file_disk(path: str, sector_size: int = 512) -> Disk:
         raise AgentError("disk-none", f"Disk {path} cannot be opened: {error.strerror}.") from error
     name = os.path.basename(path)
     return Disk(name, path, size, sector_size, sector_size, "", "", "disk file", False, False, False, "file")
+
+
+def given_paths(given: str) -> list[str]:
+    """The disks of ``--disk FILE[,FILE…]``; a file whose own name has a comma is one."""
+    return [given] if os.path.exists(given) else given.split(",")

@@ -32,8 +32,6 @@ class Options(NamedTuple):
     inventory: str | None
     log: str | None
     patience: float | None
-    others: tuple[str, ...] = ()
-    """Disks named after the first one."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -72,9 +70,7 @@ def _options(arguments: list[str] | None) -> Options:
     parser = argparse.ArgumentParser(prog="python3 -m imaging.agent", description="pxeboot's agent")
     parser.add_argument("--cmdline", help="boot parameters (default: /proc/cmdline)")
     parser.add_argument(
-        "--disk",
-        action="append",
-        help="use this disk or file, whatever the task's rule says; may be repeated",
+        "--disk", help="use this disk or file (FILE,FILE for an image of two), whatever the task's rule says"
     )
     parser.add_argument("--simulated", action="store_true", help="a simulated host: no real disks, no reboot")
     parser.add_argument("--inventory", help="JSON file laid over the simulated inventory")
@@ -85,8 +81,7 @@ def _options(arguments: list[str] | None) -> Options:
     if cmdline is None:
         with open("/proc/cmdline", encoding="utf-8", errors="replace") as file:
             cmdline = file.read()
-    disk, *others = given.disk or [None]
-    return Options(cmdline, disk, given.simulated, given.inventory, given.log, given.patience, tuple(others))
+    return Options(cmdline, given.disk, given.simulated, given.inventory, given.log, given.patience)
 
 
 def run(options: Options, console: Console) -> tuple[int, str]:
@@ -129,15 +124,7 @@ def _boot(options: Options, parameters: BootParameters, console: Console, server
     if task:
         from imaging.agent.tasks import perform
 
-        return perform(
-            task,
-            server,
-            console,
-            parameters.key,
-            options.disk,
-            simulated=options.simulated,
-            others=options.others,
-        )
+        return perform(task, server, console, parameters.key, options.disk, simulated=options.simulated)
     if mode in ("register-quick", "register-full"):
         from imaging.agent.register import register
 
@@ -150,7 +137,7 @@ def _boot(options: Options, parameters: BootParameters, console: Console, server
 def take_inventory(options: Options, parameters: BootParameters) -> dict[str, Any]:
     """The inventory of this machine, or of the simulated one."""
     from imaging.agent import inventory
-    from imaging.agent.disks import file_disk
+    from imaging.agent.disks import file_disk, given_paths
 
     if not options.simulated:
         return inventory.collect()
@@ -162,7 +149,7 @@ def take_inventory(options: Options, parameters: BootParameters) -> dict[str, An
         except (OSError, ValueError) as error:
             raise AgentError("inventory-file", f"{options.inventory} cannot be read: {error}.") from error
     assert options.disk is not None
-    first = options.disk
+    first = given_paths(options.disk)[0]
     return inventory.simulated(file_disk(os.path.abspath(first)), parameters.mac, given)
 
 

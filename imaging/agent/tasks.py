@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from imaging.agent.choice import choose, choose_all
 from imaging.agent.console import Console
-from imaging.agent.disks import Disk, file_disk, list_disks
+from imaging.agent.disks import Disk, file_disk, given_paths, list_disks
 from imaging.agent.errors import AgentError
 from imaging.agent.i18n import gettext as _
 from imaging.agent.progress import Progress
 from imaging.agent.report import Result, deliver, outcome, print_failure
 from imaging.agent.server import Server
-from imaging.options import DeployOptions
+from imaging.options import ALL_DISKS, CaptureOptions, DeployOptions
 
 Task = dict[str, Any]
 
 
 def perform(
-    task: Task,
-    server: Server,
-    console: Console,
-    key: bytes,
-    disk: str | None,
-    *,
-    simulated: bool,
-    others: Sequence[str] = (),
+    task: Task, server: Server, console: Console, key: bytes, disk: str | None, *, simulated: bool
 ) -> tuple[int, str]:
     """Do one task (ARCHITECTURE §4 TASK) and deliver its outcome; returns (exit status, then).
 
-    ``key`` is the server's Ed25519 public key, ``disk`` a disk or file to use instead of the task's rule,
-    ``others`` further ones of a machine with several.
+    ``key`` is the server's Ed25519 public key, ``disk`` a disk or file to use instead of the task's rule.
     """
     id, kind = str(task["id"]), str(task.get("kind"))
     then = "poweroff" if task.get("then") == "poweroff" else "reboot"
@@ -46,7 +37,7 @@ def perform(
     error: BaseException | None = None
     with Progress(id, server, console) as progress:
         try:
-            result = _dispatch(kind, task, server, console, key, disk, progress, simulated, others)
+            result = _dispatch(kind, task, server, console, key, disk, progress, simulated)
         except (Exception, KeyboardInterrupt) as caught:
             # A failure that stopped other threads may reach us second hand; the first reason counts.
             error = progress.reason or caught
@@ -66,7 +57,7 @@ def perform(
 
 def _dispatch(
     kind: str, task: Task, server: Server, console: Console, key: bytes, disk: str | None, progress: Progress,
-    simulated: bool, others: Sequence[str],
+    simulated: bool,
 ) -> Result:  # fmt: skip
     if kind == "inventory":
         return Result()
@@ -74,17 +65,16 @@ def _dispatch(
         raise AgentError(
             "task-unknown", f"This agent does not know the task {kind!r}: update the boot environment."
         )
-    given = (disk, *others) if disk is not None else ()
     if kind == "capture":
-        from imaging.agent.capture import capture, source_disks
+        from imaging.agent.capture import capture
 
-        disks = source_disks(task, given)
-        for each in disks:
-            console.say(_("Disk: {disk}.").format(disk=each.described()))
-        return capture(task, disks, server, progress)
+        sources = find_sources(task, disk)
+        for source in sources:
+            console.say(_("Disk: {disk}.").format(disk=source.described()))
+        return capture(task, sources, server, progress)
     from imaging.agent.deploy import deploy
 
-    targets = find_targets(task, given)
+    targets = find_targets(task, disk)
     for target in targets:
         console.say(_("Disk: {disk}.").format(disk=target.described()))
     return deploy(task, targets, server, console, progress, key, simulated=simulated)
@@ -98,11 +88,28 @@ def find_disk(task: Task, given: str | None) -> Disk:
     return choose(list_disks(), str(rule.get("rule") or "only"), str(rule.get("value") or ""))
 
 
-def find_targets(task: Task, given: Sequence[str] = ()) -> list[Disk]:
-    """The disks of a deploy, one per disk of the image: those named to the agent, else by the options' rules,
-    else by the task's own. Raises ``AgentError``, OptionsError.
+def find_targets(task: Task, given: str | None) -> list[Disk]:
+    """The disks of a deploy, one per disk of the image: those named to the agent (``FILE,FILE``), else by
+    the options' rules, else by the task's own. Raises ``AgentError``, OptionsError.
     """
-    if given:
-        return [file_disk(path) for path in given]
+    if given is not None:
+        return [file_disk(path) for path in given_paths(given)]
     rules = DeployOptions.from_task(task.get("deploy")).disks
     return [find_disk(task, None)] if rules is None else choose_all(list_disks(), rules)
+
+
+def find_sources(task: Task, given: str | None) -> list[Disk]:
+    """The disks of a capture, in the image's order: those named to the agent (``FILE,FILE``), else by the
+    options' rules (``all`` = every internal disk), else by the task's own. Raises ``AgentError``,
+    OptionsError.
+    """
+    rules = CaptureOptions.from_task(task.get("capture")).disks
+    if given is not None:
+        return [file_disk(path) for path in given_paths(given)]
+    if rules is None:
+        return [find_disk(task, None)]
+    seen = list_disks()
+    if rules == (ALL_DISKS,):
+        # None at all: the sentence of the rule "only" says what was seen.
+        return [disk for disk in seen if not disk.why_not_internal()] or [choose(seen, "only")]
+    return choose_all(seen, rules)

@@ -64,7 +64,7 @@ def inspect(
     if table is None:
         return _without_table(disk, tell, options)
     _check_chosen(partitions, options)
-    runs: list[tuple[int, int]] = boot_gap(disk, table, partitions)
+    runs = boot_gap(disk, table, partitions)
     blank: list[tuple[int, int]] = []
     done = []
     for p in partitions:

@@ -66,6 +66,24 @@ def _refuse_hidden_gpt(disk: Disk, found: str) -> None:
     )
 
 
+def boot_area(
+    table: Table | None, partitions: Sequence[Partition], size: int, sector_size: int
+) -> tuple[int, int]:
+    """(begin, end) in bytes of what lies between the table's head and the first partition.
+
+    At most ``GAP_LIMIT`` from the disk's start. A deploy zeroes there what the image does not use: boot code
+    and signatures of earlier times, which the next capture would take for its own. Empty without a table.
+    """
+    if table is None:
+        return 0, 0
+    begin = table.head_size(sector_size)
+    starts = [p.start for p in partitions]
+    if isinstance(table, MbrTable):
+        starts += [start for start, _ in extended_area(table, sector_size)]
+    end = min([*starts, size - table.tail_size(sector_size), GAP_LIMIT])
+    return begin, max(begin, end)
+
+
 def boot_gap(disk: Disk, table: Table | None, partitions: Sequence[Partition]) -> list[tuple[int, int]]:
     """The run (start, length in bytes) of boot code between an MBR and the first partition.
 
@@ -75,13 +93,8 @@ def boot_gap(disk: Disk, table: Table | None, partitions: Sequence[Partition]) -
     """
     if not isinstance(table, MbrTable):
         return []
-    first = min(
-        [p.start for p in partitions]
-        + [ebr.start for ebr in table.chain]
-        + [start for start, _ in extended_area(table, disk.sector_size)]
-        + [disk.size, GAP_LIMIT]
-    )
-    begin = end = disk.sector_size
+    begin, first = boot_area(table, partitions, disk.size, disk.sector_size)
+    end = begin
     for at in range(begin, first, _STEP):
         data = disk.read_at(at, min(_STEP, first - at)).rstrip(b"\0")
         if data:

@@ -1,4 +1,4 @@
-"""How small a file system can surely be made, from what an image says of it, before anything is written.
+"""How small a file system can surely be made, from what an image says of it: known before writing begins.
 
 The tools' own estimates (imaging.resize.minimum_size) need the file system itself, which lies in chunks that
 were not fetched yet. These numbers are on the safe side of theirs; tests/imaging/resize/test_estimate.py

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from imaging.agent import capture
+from imaging.agent import tasks
 from imaging.agent.disks import Disk
 from imaging.agent.errors import AgentError
 
@@ -16,12 +16,12 @@ def a_disk(name: str, serial: str, transport: str = "sata") -> Disk:
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     disks = [a_disk("sda", "A1"), a_disk("sdb", "B2"), a_disk("sdc", "STICK", "usb")]
-    monkeypatch.setattr(capture, "list_disks", lambda: disks)
+    monkeypatch.setattr(tasks, "list_disks", lambda: disks)
 
 
 def names(*rules: dict[str, str]) -> list[str]:
     task: dict[str, Any] = {"disk": {"rule": "only", "value": ""}, "capture": {"disks": list(rules)}}
-    return [disk.name for disk in capture.source_disks(task)]
+    return [disk.name for disk in tasks.find_sources(task, None)]
 
 
 def test_disks_come_in_the_order_of_the_rules() -> None:
@@ -34,10 +34,10 @@ def test_all_means_every_internal_disk() -> None:
 
 def test_without_rules_the_only_internal_disk_is_taken_and_two_are_refused() -> None:
     with pytest.raises(AgentError, match="2 internal disks"):
-        capture.source_disks({"disk": {"rule": "only", "value": ""}})
-    assert capture.source_disks({"disk": {"rule": "serial", "value": "A1"}})[0].name == "sda"
+        tasks.find_sources({"disk": {"rule": "only", "value": ""}}, None)
+    assert tasks.find_sources({"disk": {"rule": "serial", "value": "A1"}}, None)[0].name == "sda"
 
 
 def test_one_disk_by_two_rules_is_refused() -> None:
-    with pytest.raises(AgentError, match="mean the same disk"):
+    with pytest.raises(AgentError, match="name another one"):
         names({"rule": "serial", "value": "A1"}, {"rule": "path", "value": "/dev/sda"})

@@ -49,7 +49,7 @@ def test_an_image_of_two_disks_goes_to_two_disks(
     manifest = two_disks(room, source, data)
     first, second = blank(tmp_path / "a.img"), blank(tmp_path / "b.img", 40 * MIB)
     room.order("deploy", manifest=manifest.id)
-    run_agent(disk=first, others=[second])
+    run_agent(disk=f"{first},{second}")
     outcome = last(room)
     assert (outcome["ok"], outcome["verified"]) == (True, True), outcome
     chunks = outcome["chunks"]
@@ -61,7 +61,7 @@ def test_an_image_of_two_disks_goes_to_two_disks(
         file.seek(5 * MIB)
         file.write(b"a student was here")
     room.order("deploy", manifest=manifest.id)
-    run_agent(disk=first, others=[second])
+    run_agent(disk=f"{first},{second}")
     assert last(room)["chunks"] == {"total": 28, "kept": 27, "written": 1}
     assert content(second) == content(data)
 
@@ -85,7 +85,7 @@ def test_the_second_disk_too_small_leaves_the_first_one_alone(
     manifest = two_disks(room, source, source)
     first, second = blank(tmp_path / "a.img"), blank(tmp_path / "b.img", 8 * MIB)
     room.order("deploy", manifest=manifest.id)
-    run_agent(disk=first, others=[second])
+    run_agent(disk=f"{first},{second}")
     assert last(room)["code"] == "disk-too-small"
     assert first.read_bytes() == bytes(SIZE)
 

@@ -77,21 +77,12 @@ def test_a_second_capture_sends_only_what_is_new(room: Room, run_agent: RunAgent
 def test_two_disks_become_one_image(room: Room, run_agent: RunAgent, source: Path, tmp_path: Path) -> None:
     second = make_disk(tmp_path / "second.img", 32 << 20, seed=2)
     room.order("capture", capture={"disks": [{"rule": "all"}], "whole": ["unknown"]})
-    _status, _then, screen = run_agent(disk=source, others=[second])
+    _status, _then, screen = run_agent(disk=f"{source},{second}")
     assert last(room)["ok"]
     manifest = Manifest.from_bytes(room.store.manifest(room.versions[0])[0])
     assert [disk.size for disk in manifest.disks] == [24 << 20, 32 << 20]
     assert [chunk.disk for chunk in manifest.chunks] == [0] * 14 + [1] * 14
     assert screen.count("Disk: ") == 2
-
-
-def test_only_the_first_disk_is_taken_when_nothing_is_said(
-    room: Room, run_agent: RunAgent, source: Path, tmp_path: Path
-) -> None:
-    room.order("capture")
-    run_agent(disk=source, others=[make_disk(tmp_path / "second.img", seed=2)])
-    assert last(room)["ok"]
-    assert len(Manifest.from_bytes(room.store.manifest(room.versions[0])[0]).disks) == 1
 
 
 def test_an_option_of_a_newer_server_is_refused(room: Room, run_agent: RunAgent, source: Path) -> None:
