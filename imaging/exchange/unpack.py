@@ -110,7 +110,7 @@ def _fill(
 ) -> Partition:
     """Put one partition's content; returns the partition with what was found in it."""
     if content is None:
-        return dataclasses.replace(p, capture="used", used=0)
+        return dataclasses.replace(p, capture="none", used=0)
     if isinstance(content, Swap):
         try:
             page = swap.header(p.size, content.uuid, content.label)
