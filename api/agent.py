@@ -12,7 +12,7 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
@@ -237,12 +237,16 @@ def outcome(id: str, body: OutcomeBody, these: ServicesDep, known: Agent) -> dic
 
 
 @router.post("/tasks/{id}/missing")
-async def missing(id: str, request: Request, these: ServicesDep, known: Agent) -> Response:
-    """Which of these chunks the store lacks."""
+async def missing(
+    id: str, request: Request, these: ServicesDep, known: Agent, needed: Annotated[int, Query(ge=0)] = 0
+) -> Response:
+    """Which of these chunks the store lacks; with `needed`, whether so many bytes of chunks have room."""
     hashes = await _body(request, MAX_HASHES * HASH_BYTES)
 
     def ask() -> bytes:
         _check(these, known, id)
+        if needed:
+            these.store.room(needed)
         return these.store.missing(hashes, holder=id)
 
     return Response(await asyncio.to_thread(ask), media_type=OCTETS)

@@ -79,6 +79,11 @@ class StoreGateway:
         with translated():
             return bytes(self._store.missing(wanted, holder))
 
+    def room(self, needed: int) -> int:
+        """Bytes left above the reserve once so many came. StoreRefused(store-full)."""
+        with translated():
+            return self._store.room(needed)
+
     def add(self, records: Sequence[tuple[bytes, bytes]], holder: str = "") -> tuple[int, int]:
         """Check and store (hash, frame) records; (records that are stored now, bytes that were new).
 

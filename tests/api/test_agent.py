@@ -242,6 +242,15 @@ async def test_a_full_store_says_so(capturing: Capturing, served: Served) -> Non
     assert "has no room" in answer.json()["detail"]
 
 
+async def test_a_capture_that_does_not_fit_hears_it_before_it_starts(capturing: Capturing) -> None:
+    client, base = capturing
+    answer = await client.post(f"{base}/missing?needed=1000", content=HASHES[2])
+    assert (answer.status_code, answer.content) == (200, b"\1")
+    answer = await client.post(f"{base}/missing?needed={1 << 60}", content=b"")
+    assert (answer.status_code, answer.json()["code"]) == (507, "store-full")
+    assert f"no room for {1 << 60} more bytes" in answer.json()["detail"]
+
+
 async def test_a_damaged_chunk_is_gone_and_a_missing_one_missing(
     capturing: Capturing, served: Served
 ) -> None:

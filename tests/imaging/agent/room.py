@@ -206,7 +206,10 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.room.requests.append(f"{method} {self.path}")
         try:
-            self._route(method, self.path.removeprefix("/agent/v1/").split("/"), body)
+            path, _, query = self.path.removeprefix("/agent/v1/").partition("?")
+            if query.startswith("needed="):
+                self.room.store.room(int(query.removeprefix("needed=")))
+            self._route(method, path.split("/"), body)
         except Problem as problem:
             self._problem(problem)
         except ImagingError as error:
