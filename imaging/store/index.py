@@ -2,12 +2,14 @@
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from imaging.chunks import MAX_FRAME
 from imaging.errors import StoreError
-from imaging.store.packs import RECORD, Place
+from imaging.manifest import CHUNK_SIZE, HASH_SIZE
+from imaging.store.packs import PACK_HEAD, RECORD, Place
 
 _VERSION = 1
 _SCHEMA = f"""
@@ -24,6 +26,18 @@ PRAGMA user_version = {_VERSION};
 #: Hashes in one question: SQLite allows 32,766 variables since 3.32, 999 before.
 _BATCH = 500
 _HIGHEST = "highest_pack"
+_COLUMNS = "hash, pack, offset, length, plain, damaged"
+#: SQLite keeps what it is given, and a flipped bit can make a number a text: never let one out.
+_SANE = " AND ".join(f"typeof({name}) = 'integer'" for name in ("pack", "offset", "length", "plain"))
+_POSSIBLE = (
+    f"{_SANE} AND typeof(hash) = 'blob' AND length(hash) = {HASH_SIZE} AND pack > 0 "
+    f"AND offset >= {PACK_HEAD.size} AND length BETWEEN 1 AND {MAX_FRAME} "
+    f"AND plain BETWEEN 1 AND {CHUNK_SIZE}"
+)
+
+
+#: executemany: a statement and its rows.
+_Do = Callable[[str, Iterable[Any]], object]
 
 
 class Row(NamedTuple):
@@ -73,7 +87,7 @@ class Index:
     def _connect(uri: str) -> sqlite3.Connection:
         return sqlite3.connect(uri, uri=True, timeout=10, isolation_level=None, check_same_thread=False)
 
-    def _broken(self, what: str, error: sqlite3.Error) -> StoreError:
+    def _broken(self, what: str, error: Exception) -> StoreError:
         return StoreError(
             f"The store's index {self._path} cannot be {what} ({error}): "
             "check the disk it is on; if that is sound, move it away and start again: it is then rebuilt "
@@ -86,11 +100,11 @@ class Index:
             if self._writer is not None:
                 self._writer.close()
 
-    def _rows(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[int, ...]]:
+    def _rows(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         try:
             with self._read_lock:
                 return self._reader.execute(sql, parameters).fetchall()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OverflowError, UnicodeDecodeError) as error:
             raise self._broken("read", error) from error
 
     # --- looking up ---
@@ -104,9 +118,9 @@ class Index:
         found: dict[bytes, Row] = {}
         for at in range(0, len(hashes), _BATCH):
             batch = hashes[at : at + _BATCH]
-            sql = f"SELECT {_COLUMNS} FROM chunk WHERE hash IN ({','.join('?' * len(batch))})"
+            sql = f"SELECT {_COLUMNS} FROM chunk WHERE {_SANE} AND hash IN ({','.join('?' * len(batch))})"
             for row in self._rows(sql, batch):
-                found[row[0]] = _row(row)  # type: ignore[index]
+                found[row[0]] = _row(row)
         return found
 
     def healthy(self, hashes: Sequence[bytes]) -> list[int | None]:
@@ -116,33 +130,36 @@ class Index:
             batch = hashes[at : at + _BATCH]
             marks = ",".join("?" * len(batch))
             found.update(
-                self._rows(f"SELECT hash, plain FROM chunk WHERE damaged = 0 AND hash IN ({marks})", batch)  # type: ignore[arg-type]
+                self._rows(f"SELECT hash, plain FROM chunk WHERE damaged = 0 AND hash IN ({marks})", batch)
             )
         return [found.get(hash) for hash in hashes]
 
     def ends(self) -> dict[int, int]:
         """Pack number to the end of what is indexed of it."""
-        return {row[0]: row[1] for row in self._rows("SELECT number, end FROM pack")}
+        rows = self._rows("SELECT number, end FROM pack WHERE typeof(end) = 'integer'")
+        return {row[0]: row[1] for row in rows}
 
     def highest(self) -> int:
         """The highest pack number that was ever used, as far as the index knows."""
         top = self._rows("SELECT COALESCE(MAX(number), 0) FROM pack")[0][0]
-        return max(top, int(self.note(_HIGHEST) or 0))
+        noted = self.note(_HIGHEST) or ""
+        return max(int(top), int(noted) if noted.isdecimal() else 0)
 
     def totals(self) -> IndexTotals:
         sums = "COUNT(*), COALESCE(SUM(length), 0), COALESCE(SUM(plain), 0), COALESCE(SUM(damaged != 0), 0)"
-        return IndexTotals(*self._rows(f"SELECT {sums} FROM chunk")[0])
+        return IndexTotals(*self._rows(f"SELECT {sums} FROM chunk WHERE {_SANE}")[0])
 
     def damaged(self) -> list[bytes]:
         """Hashes of chunks known to be damaged."""
-        return [row[0] for row in self._rows("SELECT hash FROM chunk WHERE damaged != 0")]  # type: ignore[misc]
+        return [row[0] for row in self._rows("SELECT hash FROM chunk WHERE damaged != 0")]
 
     def all(self) -> Iterator[tuple[bytes, Place]]:
         """Every chunk in pack order, read in pages so that writers are not held up."""
         pack, offset = -1, -1
         while True:
             sql = (
-                f"SELECT {_COLUMNS} FROM chunk WHERE (pack, offset) > (?, ?) ORDER BY pack, offset LIMIT 5000"
+                f"SELECT {_COLUMNS} FROM chunk WHERE (pack, offset) > (?, ?) AND {_SANE} "
+                "ORDER BY pack, offset LIMIT 5000"
             )
             page = [_row(row) for row in self._rows(sql, (pack, offset))]
             for row in page:
@@ -153,7 +170,9 @@ class Index:
 
     def of_pack(self, pack: int, after: int = -1, limit: int = 5000) -> list[Row]:
         """Up to ``limit`` chunks of a pack behind an offset, in order."""
-        sql = f"SELECT {_COLUMNS} FROM chunk WHERE pack = ? AND offset > ? ORDER BY offset LIMIT ?"
+        sql = (
+            f"SELECT {_COLUMNS} FROM chunk WHERE pack = ? AND offset > ? AND {_SANE} ORDER BY offset LIMIT ?"
+        )
         return [_row(row) for row in self._rows(sql, (pack, after, limit))]
 
     def pages(self, pack: int, after: int = -1) -> Iterator[list[Row]]:
@@ -164,12 +183,14 @@ class Index:
 
     def live(self, pack: int) -> tuple[int, int]:
         """(chunks, bytes with their record heads) that the index has in a pack."""
-        row = self._rows("SELECT COUNT(*), COALESCE(SUM(length), 0) FROM chunk WHERE pack = ?", (pack,))[0]
+        row = self._rows(
+            f"SELECT COUNT(*), COALESCE(SUM(length), 0) FROM chunk WHERE pack = ? AND {_SANE}", (pack,)
+        )[0]
         return row[0], row[1] + RECORD.size * row[0]
 
     def packs_named(self) -> list[int]:
         """Packs that at least one chunk is said to be in."""
-        return [row[0] for row in self._rows("SELECT DISTINCT pack FROM chunk")]
+        return [row[0] for row in self._rows(f"SELECT DISTINCT pack FROM chunk WHERE {_SANE}")]
 
     def recompressed(self) -> dict[int, int]:
         """Pack to the zstd level it was recompressed to (or found not worth it)."""
@@ -187,6 +208,13 @@ class Index:
         except StoreError as error:
             return [str(error.__cause__)]
         return [text for text in found if text != "ok"]
+
+    def drop_impossible(self) -> list[bytes]:
+        """Delete rows that no store ever wrote (flipped bits); their hashes, where they still are hashes."""
+        rows = self._rows(f"SELECT hash FROM chunk WHERE NOT ({_POSSIBLE})")
+        if rows:
+            self._write(lambda do: do(f"DELETE FROM chunk WHERE NOT ({_POSSIBLE})", [()]))
+        return [row[0] for row in rows if isinstance(row[0], bytes) and len(row[0]) == HASH_SIZE]
 
     # --- changing ---
 
@@ -208,51 +236,54 @@ class Index:
         ``move`` (from, to), ``remove``, ``damaged`` and ``sound`` act only while the chunk is still where the
         caller saw it: a capture may have brought it anew meanwhile.
         """
+        at = "WHERE hash = ? AND pack = ? AND offset = ?"
+
+        def all_of_it(do: _Do) -> None:
+            do(
+                "INSERT OR REPLACE INTO chunk (hash, pack, offset, length, plain) VALUES (?, ?, ?, ?, ?)",
+                ((hash, *place) for hash, place in add),
+            )
+            do(
+                f"UPDATE chunk SET pack = ?, offset = ?, length = ? {at}",
+                ((*to[:3], hash, *old[:2]) for hash, old, to in move),
+            )
+            do(
+                "INSERT INTO pack (number, end) VALUES (?, ?) "
+                "ON CONFLICT (number) DO UPDATE SET end = excluded.end",
+                (ends or {}).items(),
+            )
+            do(f"DELETE FROM chunk {at}", ((hash, *place[:2]) for hash, place in remove))
+            for number in drop_packs:
+                do("DELETE FROM pack WHERE number = ?", [(number,)])
+                do("DELETE FROM recompressed WHERE pack = ?", [(number,)])
+                do(
+                    "INSERT INTO note VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = "
+                    "MAX(CAST(value AS INTEGER), CAST(excluded.value AS INTEGER))",
+                    [(_HIGHEST, str(number))],
+                )
+            do(f"UPDATE chunk SET damaged = 1 {at}", ((h, *p[:2]) for h, p in damaged))
+            do(f"UPDATE chunk SET damaged = 0 {at}", ((h, *p[:2]) for h, p in sound))
+            do("INSERT OR REPLACE INTO recompressed VALUES (?, ?)", (levels or {}).items())
+            do("INSERT OR REPLACE INTO note VALUES (?, ?)", (notes or {}).items())
+
+        self._write(all_of_it)
+
+    def _write(self, work: Callable[[_Do], object]) -> None:
         if self._writer is None:
             raise StoreError("This process opened the store for reading only.")
-        at = "WHERE hash = ? AND pack = ? AND offset = ?"
         with self._write_lock:
-            do = self._writer.executemany
             try:
                 self._writer.execute("BEGIN IMMEDIATE")
-                do(
-                    "INSERT OR REPLACE INTO chunk (hash, pack, offset, length, plain) VALUES (?, ?, ?, ?, ?)",
-                    ((hash, *place) for hash, place in add),
-                )
-                do(
-                    f"UPDATE chunk SET pack = ?, offset = ?, length = ? {at}",
-                    ((*to[:3], hash, *old[:2]) for hash, old, to in move),
-                )
-                do(
-                    "INSERT INTO pack (number, end) VALUES (?, ?) "
-                    "ON CONFLICT (number) DO UPDATE SET end = excluded.end",
-                    (ends or {}).items(),
-                )
-                do(f"DELETE FROM chunk {at}", ((hash, *place[:2]) for hash, place in remove))
-                for number in drop_packs:
-                    do("DELETE FROM pack WHERE number = ?", [(number,)])
-                    do("DELETE FROM recompressed WHERE pack = ?", [(number,)])
-                    do(
-                        "INSERT INTO note VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = "
-                        "MAX(CAST(value AS INTEGER), CAST(excluded.value AS INTEGER))",
-                        [(_HIGHEST, str(number))],
-                    )
-                do(f"UPDATE chunk SET damaged = 1 {at}", ((h, *p[:2]) for h, p in damaged))
-                do(f"UPDATE chunk SET damaged = 0 {at}", ((h, *p[:2]) for h, p in sound))
-                do("INSERT OR REPLACE INTO recompressed VALUES (?, ?)", (levels or {}).items())
-                do("INSERT OR REPLACE INTO note VALUES (?, ?)", (notes or {}).items())
+                work(self._writer.executemany)
                 self._writer.execute("COMMIT")
-            except sqlite3.Error as error:
+            except (sqlite3.Error, OverflowError) as error:
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")
                 raise self._broken("written", error) from error
 
 
-_COLUMNS = "hash, pack, offset, length, plain, damaged"
-
-
-def _row(row: tuple[int, ...]) -> Row:
-    return Row(row[0], Place(*row[1:5]), bool(row[5]))  # type: ignore[arg-type]
+def _row(row: tuple[Any, ...]) -> Row:
+    return Row(row[0], Place(*row[1:5]), bool(row[5]))
 
 
 def _quoted(path: Path) -> str:

@@ -22,6 +22,8 @@ class DiskOutline(NamedTuple):
 
     hashes: bytes
     last: int
+    size: int
+    """Of the disk, in bytes."""
 
     def names(self) -> list[bytes]:
         """The hashes one by one, ascending by place."""
@@ -61,7 +63,7 @@ def outline(data: bytes) -> list[DiskOutline]:
             hashes = data[runs_end:end]
             if len(hashes) != disk["chunks"] * HASH_SIZE:
                 raise ManifestError("The manifest is cut short.")
-            disks.append(DiskOutline(hashes, last))
+            disks.append(DiskOutline(hashes, last, size))
             at = end
     except (struct.error, ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
         raise ManifestError("These bytes are not a pxeboot manifest.") from error

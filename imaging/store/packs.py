@@ -80,6 +80,16 @@ def read_frame(directory: Path, hash: bytes, place: Place) -> bytes:
     return frame
 
 
+def name_at(directory: Path, place: Place) -> bytes:
+    """The hash in the record head at ``place``, whatever follows; b"" where nothing can be read."""
+    try:
+        with open(pack_path(directory, place.pack), "rb") as file:
+            file.seek(place.offset)
+            return file.read(32)
+    except (OSError, ValueError, OverflowError, TypeError):
+        return b""
+
+
 def scan(directory: Path, number: int, start: int) -> Iterator[tuple[bytes, Place]]:
     """Whole and undamaged records from ``start`` on; what lies between them (damage, torn writes) is skipped.
 

@@ -59,7 +59,7 @@ class ReaderLock:
         """True while no other process reads; it is never waited for."""
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except (OSError, ValueError):  # ValueError: there is no such file
             yield False
             return
         try:

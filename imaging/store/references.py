@@ -3,9 +3,10 @@
 There is no counter to drift, to repair or to keep in step with a crash; docs/decisions/0011 weighs that.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from imaging.errors import ManifestMissing
+from imaging.store.fresh import fresh
 from imaging.store.index import Index
 from imaging.store.manifests import ManifestFiles
 from imaging.store.outline import names, outline
@@ -22,16 +23,35 @@ def named(
     About 110 bytes of memory for each. Raises ManifestError when a manifest cannot be read.
     """
     live: set[bytes] = set()
-    ids = manifests.list()
+    ids = by_age(manifests)
+    neighbours = Neighbours()
     for done, id in enumerate(ids):
         if stop():
             return None
         try:
-            live.update(names(manifests.get(id)[0]))
+            live.update(neighbours.fresh(manifests.get(id)[0]))
         except ManifestMissing:
             continue  # deleted meanwhile
         progress(done + 1, len(ids))
     return live
+
+
+def by_age(manifests: ManifestFiles) -> list[str]:
+    """Identities, the oldest first: neighbours differ little."""
+    return sorted(manifests.list(), key=lambda id: (manifests.written(id), id))
+
+
+class Neighbours:
+    """The last table of hashes seen for each size of disk, to look only at what differs from it."""
+
+    def __init__(self) -> None:
+        self._last: dict[tuple[int, int], bytes] = {}
+
+    def fresh(self, data: bytes) -> Iterator[bytes]:
+        """The hashes of a stored manifest, at least all that none before it had. Raises ManifestError."""
+        for number, disk in enumerate(outline(data)):
+            yield from fresh(self._last.get((number, disk.size), b""), disk.hashes)
+            self._last[number, disk.size] = disk.hashes
 
 
 def usage(manifests: ManifestFiles, index: Index, ids: Sequence[str], stop: Stop = never) -> dict[str, Usage]:
@@ -45,17 +65,18 @@ def usage(manifests: ManifestFiles, index: Index, ids: Sequence[str], stop: Stop
         for hash in hashes:
             owners[hash] = number if owners.setdefault(hash, number) == number else _SHARED
     asked = set(ids)
-    for id in manifests.list():
+    neighbours = Neighbours()
+    for id in by_age(manifests):
         if stop():
             return {}
         if id in asked:
             continue
         try:
-            others = set(names(manifests.get(id)[0]))
+            for hash in neighbours.fresh(manifests.get(id)[0]):
+                if hash in owners:
+                    owners[hash] = _SHARED
         except ManifestMissing:
             continue
-        for hash in owners.keys() & others:
-            owners[hash] = _SHARED
     sizes = index.rows(list(owners))
     answer = {}
     for number, id in enumerate(ids):

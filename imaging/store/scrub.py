@@ -6,10 +6,11 @@ right from the packs; what cannot be put right is marked, is from then on neithe
 and the next capture that has it heals it.
 """
 
+import contextlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from imaging.errors import ChunkInvalid, ManifestError, ManifestMissing, StoreError
 from imaging.manifest import CHUNK_SIZE
@@ -17,7 +18,7 @@ from imaging.store.index import Row
 from imaging.store.manifests import SIGNATURE_SIZE
 from imaging.store.outline import outline
 from imaging.store.pace import Pace
-from imaging.store.packs import RECORD, Place, read_frame, scan
+from imaging.store.packs import RECORD, Place, name_at, pack_numbers, read_frame, scan
 from imaging.store.parts import Parts
 from imaging.store.values import Finding, Progress, ScrubReport
 
@@ -54,7 +55,7 @@ class _Scrub:
         self._findings: list[Finding] = []
         self._pack = self._offset = self._bytes = self._chunks = self._repaired = self._noted = 0
         self._lost: set[bytes] = set()  # named by a manifest, and the index does not have it
-        self._wrong: dict[bytes, Row] = {}  # named by a manifest in another length than the index says
+        self._strays: set[bytes] = set()  # the index has it in a place where something else lies
 
     def go_on(self, restart: bool) -> None:
         """Take up the place where the last scrub was stopped."""
@@ -89,6 +90,8 @@ class _Scrub:
                 f"The store's index is damaged ({problem}): stop the server, move index.sqlite away and "
                 "start again; it is then rebuilt from the packs.",
             )
+        for hash in self._parts.index.drop_impossible():
+            self._strays.add(hash)
         for id in self._parts.manifests.list():
             try:
                 data, signature = self._parts.manifests.get(id)
@@ -107,7 +110,8 @@ class _Scrub:
                 self._check_signature is not None and not self._check_signature(data, signature)
             ):
                 self._bad_signature(id, "is not the one of its manifest")
-            self._look_up({hash: plain for disk in disks for hash, plain in disk.lengths()})
+            hashes = list(dict.fromkeys(hash for disk in disks for hash in disk.names()))
+            self._lost.update(set(hashes) - self._parts.index.rows(hashes).keys())
         return True
 
     def _bad_signature(self, id: str, what: str) -> None:
@@ -118,15 +122,6 @@ class _Scrub:
             "whole: let the server sign it again, or capture the image again.",
             (id,),
         )
-
-    def _look_up(self, lengths: dict[bytes, int]) -> None:
-        rows = self._parts.index.rows(list(lengths))
-        for hash, plain in lengths.items():
-            row = rows.get(hash)
-            if row is None:
-                self._lost.add(hash)
-            elif row.place.plain != plain:
-                self._wrong[hash] = row
 
     # --- packs ---
 
@@ -162,7 +157,7 @@ class _Scrub:
                         self._progress(self._bytes, max(total, self._bytes))
             self._mend(number, bad)
             self._progress(self._bytes, max(total, self._bytes))
-        return True
+        return self._search()
 
     def _is_sound(self, row: Row) -> bool:
         try:
@@ -175,46 +170,56 @@ class _Scrub:
         return True
 
     def _mend(self, number: int, bad: list[Row]) -> None:
-        """Search the pack for what rows misplace and for what the index lost; mark what is not there."""
-        wanted = {row.hash: row for row in [*bad, *self._wrong.values()]}
-        if not bad and not self._lost and not any(r.place.pack == number for r in self._wrong.values()):
+        """Search the pack for what its rows misplace; mark what is not there."""
+        if not bad:
             return
-        # Behind the end lies what a capture is writing now: not ours to judge.
-        end = self._parts.index.ends().get(number, 1 << 62)
+        offsets, hashes = {row.place.offset for row in bad}, {row.hash for row in bad}
         found: dict[bytes, Place] = {}
-        offsets = {row.place.offset for row in bad}
-        try:
-            for hash, place in scan(self._parts.packs.path, number, 0):
-                if place.offset >= end:
-                    break
-                # The third case: a row whose hash was changed hides the chunk that lies at its place.
-                if hash in wanted or hash in self._lost or place.offset in offsets:
+        with contextlib.suppress(OSError):  # a pack that is gone or cannot be read: all its chunks are bad
+            for hash, place in self._scan(number):
+                # The second case: a row whose hash was changed hides the chunk that lies at its place.
+                if hash in hashes or place.offset in offsets:
                     found[hash] = place
-        except OSError as error:
-            self._found(
-                "index", str(number), f"Pack {number} cannot be read ({error.strerror}): check the disk."
-            )
+        known = self._parts.index.rows(list(found))
+        better = {hash: place for hash, place in found.items() if hash in hashes or hash not in known}
         false = [row for row in bad if row.hash not in found]
-        if not found and not false:
-            return
-        index = self._parts.index
-        known = index.rows(list(found))
-        better = {
-            hash: place
-            for hash, place in found.items()
-            if hash in wanted or hash in self._lost or hash not in known
-        }
-        taken = set(better.values())
-        index.change(
-            # A row with an impossible place would keep the right one from its place (unique).
-            remove=[(row.hash, row.place) for row in false if row.place in taken],
+        self._strays |= {row.hash for row in false if name_at(self._parts.packs.path, row.place) != row.hash}
+        taken = {place[:2] for place in better.values()}
+        self._parts.index.change(
+            # A false row would keep the true one from its place (unique).
+            remove=[(row.hash, row.place) for row in false if row.place[:2] in taken],
             damaged=[(row.hash, row.place) for row in false],
-            add=better.items(),
         )
+        self._parts.index.change(add=better.items())
         self._repaired += len(better)
         self._lost -= better.keys()
-        for hash in better:
-            self._wrong.pop(hash, None)
+
+    def _scan(self, number: int) -> Iterator[tuple[bytes, Place]]:
+        """Whole records of a pack up to where a capture is writing now. OSError."""
+        end = self._parts.index.ends().get(number, 1 << 62)
+        for hash, place in scan(self._parts.packs.path, number, 0):
+            if place.offset >= end:
+                return
+            yield hash, place
+
+    def _search(self) -> bool:
+        """Read all packs once more for chunks that the index lost or misplaces; False when stopped."""
+        wanted = self._lost | self._strays
+        for number in pack_numbers(self._parts.packs.path):
+            if not wanted:
+                break
+            found: dict[bytes, Place] = {}
+            with contextlib.suppress(OSError):
+                for hash, place in self._scan(number):
+                    if not self._pace.take(RECORD.size + place.length):
+                        return False
+                    if hash in wanted:
+                        found[hash] = place
+            self._parts.index.change(add=found.items())
+            self._repaired += len(found)
+            wanted -= found.keys()
+            self._lost -= found.keys()
+        return True
 
     # --- what came of it ---
 

@@ -64,7 +64,7 @@ def run_agent(room: Room, tmp_path: Path) -> RunAgent:
         *, disk: Path | str | None = None, cmdline: str | None = None, types: str = "", patience: float = 5.0
     ) -> tuple[int, str, str]:
         path = disk or tmp_path / "disk.img"
-        if isinstance(path, Path) and not path.exists():
+        if "," not in str(path) and not Path(path).exists():
             with open(path, "wb") as file:
                 file.truncate(16 << 20)
         typist = Typist(types)

@@ -15,7 +15,7 @@ import pytest
 from imaging.chunks import compress, hash_chunk
 from imaging.errors import ChunkInvalid, ChunkMissing, ManifestError, StoreBusy, StoreError, StoreFull
 from imaging.store import ChunkStore
-from tests.imaging.store.conformance import SIGNATURE, StoreConformance, chunk, manifest_of
+from tests.imaging.store.conformance import SIGNATURE, manifest_of
 
 
 @pytest.fixture
@@ -24,8 +24,10 @@ def store(tmp_path: Path) -> Iterator[ChunkStore]:
         yield opened
 
 
-class TestChunkStore(StoreConformance):
-    """ChunkStore does what every store must do."""
+def chunk(size: int = 1 << 20) -> tuple[bytes, bytes, bytes]:
+    """(hash, frame, plain) of a new random chunk that does not compress."""
+    data = os.urandom(size)
+    return hash_chunk(data), compress(data), data
 
 
 def packs(store: ChunkStore) -> list[Path]:
