@@ -21,7 +21,7 @@ from api.boot import Peer
 from api.v1.deps import ServicesDep
 from pxeboot.adapters.container import Services
 from pxeboot.adapters.store import HASH_BYTES, MAX_HASHES, RecordReader
-from pxeboot.db.models import TaskKind
+from pxeboot.db.models import TaskKind, TaskState
 from pxeboot.errors import Conflict, Invalid, NotFound, Unauthorized
 from pxeboot.services import captures, checkin, groups, hosts, images, lookup, names, outcomes, tasks, tokens
 from pxeboot.services.task_kinds import KINDS
@@ -69,9 +69,9 @@ class ProgressBody(BaseModel):
 
 
 class OutcomeBody(BaseModel):
-    """How a task ended."""
+    """How a task ended; members nobody knows here are kept with the task (what was grown, customised …)."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="allow")
     ok: bool
     reason: str = Field(default="", max_length=4000)
     code: str = Field(default="", max_length=100)
@@ -81,7 +81,14 @@ class OutcomeBody(BaseModel):
     bytes_http: int = Field(default=0, ge=0)
     seconds: dict[str, float] = Field(default_factory=dict, max_length=20)
     chunks: dict[str, int] = Field(default_factory=dict, max_length=20)
-    result: dict[str, Any] = Field(default_factory=dict, max_length=50)  # grown, renewed, left out …
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What it tells beside all this. Invalid when that is too much."""
+        told = dict(self.model_extra or {})
+        if len(told) > 50 or len(str(told)) > MAX_TOLD:
+            raise Invalid(f"An outcome of more than {MAX_TOLD} characters is too long.")
+        return told
 
 
 def credential(
@@ -204,8 +211,7 @@ def outcome(id: str, body: OutcomeBody, these: ServicesDep, known: Agent) -> dic
     """How it ended."""
     if known.task_id != id:
         raise Unauthorized("This credential is for another task.", "token-foreign")
-    if len(str(body.result)) > MAX_TOLD:
-        raise Invalid(f"A result of more than {MAX_TOLD} characters is too long.", field="result")
+    told = body.told
     with these.write() as session:
         outcomes.outcome(
             session,
@@ -220,10 +226,13 @@ def outcome(id: str, body: OutcomeBody, these: ServicesDep, known: Agent) -> dic
             bytes_http=body.bytes_http,
             seconds=body.seconds,
             chunks=body.chunks,
-            told=body.result,
+            told=told,
             now=datetime.now(UTC),
         )
         order = checkin.order(session, id, these.settings)
+        ended = tasks.row(session, id)
+    if KINDS[ended.kind].brings_manifest and ended.state != TaskState.DONE:
+        these.store.release(id)  # what a capture in vain brought may go with the next prune
     return {"then": order.then}
 
 

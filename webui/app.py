@@ -21,6 +21,8 @@ from webui.views import (
     operations,
     schedules,
     sign_in,
+    store,
+    versions,
 )
 
 HERE = Path(__file__).resolve().parent
@@ -34,7 +36,9 @@ def mount(app: FastAPI) -> None:
         home,
         hosts,
         groups,
+        versions,
         images,
+        store,
         deploy,
         operations,
         schedules,

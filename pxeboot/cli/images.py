@@ -255,7 +255,7 @@ def verify(reference: Maybe = "", timeout: jobs.Timeout = 86_400) -> None:
     else:
         for finding in result["findings"]:
             console.print(finding["sentence"])
-        hit = ", ".join(f"{name} ({count} chunks)" for name, count in result["versions"].items())
+        hit = ", ".join(f"{name} (chunks: {count})" for name, count in result["versions"].items())
         console.print(f"{result['damaged']} damaged; they hit {hit or 'no version'}")
     if result["damaged"]:
         raise typer.Exit(1)

@@ -47,6 +47,12 @@ def last_finished(session: Session, host_id: int) -> Task | None:
     ).first()
 
 
+def last_view(session: Session, host_id: int) -> TaskView | None:
+    """The same as people see it."""
+    task = last_finished(session, host_id)
+    return task_views(session, [task])[0] if task is not None else None
+
+
 def claim(session: Session, task_id: str, *, now: datetime) -> bool:
     """The agent checked in: booting → running, for exactly one caller."""
     task = row(session, task_id)

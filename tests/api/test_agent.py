@@ -21,7 +21,13 @@ from tests.plane import ip, mac
 
 CHUNKS = [os.urandom(1000).ljust(CHUNK_SIZE, b"\0"), b"\x01" * CHUNK_SIZE, os.urandom(CHUNK_SIZE)]
 HASHES = [hash_chunk(chunk) for chunk in CHUNKS]
-MANIFEST = Manifest([DiskImage(3 * CHUNK_SIZE, 512, None, (), Runs([(0, 3 * CHUNK_SIZE)]), b"".join(HASHES))])
+# An image of two disks: the server knows chunks, not disks.
+MANIFEST = Manifest(
+    [
+        DiskImage(2 * CHUNK_SIZE, 512, None, (), Runs([(0, 2 * CHUNK_SIZE)]), b"".join(HASHES[:2])),
+        DiskImage(CHUNK_SIZE, 4096, None, (), Runs([(0, CHUNK_SIZE)]), HASHES[2]),
+    ]
+)
 INVENTORY = {
     "firmware": "bios",
     "serial": "ABC",

@@ -72,7 +72,7 @@ def test_verify_reads_on_the_server_and_its_exit_status_tells(run: Run, shelf: S
     assert run("image", "verify", "debian@1").status == 0
     said = run("image", "verify", "debian@3")
     assert said.status == 1
-    assert "debian@3 (1 chunks)" in said.out
+    assert "debian@3 (chunks: 1)" in said.out
     assert "Verify debian@3" in run("job", "list").out
     assert "last scrub" in run("image", "store").out
 
