@@ -17,6 +17,7 @@ from typing import Any
 from sqlmodel import Session
 
 from pxeboot.adapters.boottree import FileNotes
+from pxeboot.adapters.exchange import Exchange
 from pxeboot.adapters.leaseview import LeaseView
 from pxeboot.adapters.multicast import SessionManager
 from pxeboot.adapters.store import StoreGateway
@@ -51,10 +52,12 @@ class Services:
     doctor: Watch = field(init=False)
     jobs: Jobs = field(init=False)  # long work of the server itself
     keeper: StoreKeeper = field(init=False)
+    exchange: Exchange = field(init=False)
 
     def __post_init__(self) -> None:
         self.jobs = Jobs(self.journal)
         self.keeper = StoreKeeper(self)
+        self.exchange = Exchange(self)
 
         def note(kind: str, sentence: str, data: dict[str, Any]) -> None:
             self.journal.record("doctor", kind, sentence, data=data)

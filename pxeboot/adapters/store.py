@@ -16,7 +16,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from imaging.chunks import MAX_FRAME
-from imaging.errors import ImagingError, ManifestMissing
+from imaging.errors import Cancelled, ImagingError, ManifestMissing
 from imaging.manifest import Manifest
 from imaging.store import ChunkStore
 from pxeboot.adapters.summary import summary_of
@@ -219,6 +219,8 @@ def translated(damaged: int = 410) -> Iterator[None]:
     """Imaging errors as StoreRefused; `damaged` is the status of chunk-damaged."""
     try:
         yield
+    except Cancelled:  # who wanted the end must see it as such
+        raise
     except ImagingError as error:
         status = damaged if error.code == "chunk-damaged" else _STATUS.get(error.code, 500)
         raise StoreRefused(str(error), error.code, status) from error

@@ -13,6 +13,7 @@ from pxeboot.cli import (
     bootenv,
     dhcp,
     doctor,
+    exchange,
     groups,
     hosts,
     images,
@@ -60,6 +61,7 @@ def common(
 app.add_typer(hosts.app, name="host", help="Machines: list, approve, change, journal.")
 app.add_typer(groups.app, name="group", help="Groups and rooms.")
 app.add_typer(menu.app, name="menu", help="Entries of the boot menus.")
+exchange.add_to(images.app)
 app.add_typer(images.app, name="image", help="Images and their versions.")
 app.add_typer(operations.app, name="operation", help="What was asked of many hosts, and its outcome.")
 app.add_typer(jobs.app, name="job", help="Long work of the server itself.")

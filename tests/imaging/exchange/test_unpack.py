@@ -17,6 +17,7 @@ from tests.imaging.disks import PARTITIONS, ROOT_UUID, SWAP_UUID, extract, run
 from tests.imaging.exchange import folders
 from tests.imaging.exchange.folders import MIB, Part
 
+pytestmark = pytest.mark.disk
 KINDS = {"bios": "raw", "esp": "vfat", "root": "ext4", "ntfs": "ntfs"}
 
 
@@ -235,15 +236,16 @@ def test_fogs_shrunken_disk_goes_where_it_was_or_where_fog_moved_it(
     part = Part(smaller, 4, 0, 12 * MIB, "ntfs", tmp_path)
     folders.piped(folders.partclone(part, "-a0", log=tmp_path / "log"), ["zstd", "-q"], folder / "d1p4.img")
 
-    manifest, said = imported(fog.read(folder), store)
+    (folder / "d1.fixed_size_partitions").write_text("1:2:5\n")
+
+    manifest, said = imported(fog.read(folder, "original"), store)
     assert [(p.start, p.size) for p in manifest.disks[0].partitions] == [
         (start, size) for _, start, size in PARTITIONS.values()
     ]
-    assert any(
-        "its file system has 11 MiB of 24; deploy with growing of partition 4" in line for line in said
-    )
+    assert any("partition 4: its file system has 11 MiB of 24; it was shrunk" in line for line in said)
 
-    small, _ = imported(fog.read(folder, "minimum"), store)
+    assert fog.read(folder)[0].grow == (3, 4)
+    small, _ = imported(fog.read(folder), store)
     assert small.disks[0].size < manifest.disks[0].size
     target = written(small, store, tmp_path / "target.img")
     assert run("sgdisk", "-v", target).count("No problems found") == 1
