@@ -76,15 +76,40 @@ def test_an_empty_or_foreign_chunk_is_refused(opened: Opener) -> None:
             opened(hash_chunk(b"y"), frame)
 
 
-@given(st.binary(max_size=300), st.integers(0, 40), st.binary(max_size=8))
-def test_random_bytes_raise_only_chunk_invalid(noise: bytes, at: int, patch: bytes) -> None:
-    frame = bytearray(compress(noise or b"x"))
+def outcome(opened: Opener, hash: bytes, frame: bytes) -> bytes | None:
+    """The chunk, None when it was refused."""
+    try:
+        return bytes(opened(hash, frame))
+    except ChunkInvalid:
+        return None
+
+
+@given(st.binary(max_size=300), st.integers(0, 40), st.binary(max_size=8), st.booleans())
+def test_of_random_bytes_both_readers_take_only_what_is_right(
+    noise: bytes, at: int, patch: bytes, checksum: bool
+) -> None:
+    whole = (noise or b"x") * 5
+    frame = bytearray(zstandard.ZstdCompressor(write_checksum=checksum).compress(whole))
     frame[at : at + len(patch)] = patch
-    for candidate in (noise, bytes(frame)):
-        with contextlib.suppress(ChunkInvalid):
-            assert open_frame(hash_chunk(noise), candidate) == noise
-        with contextlib.suppress(ChunkInvalid):
-            assert open_in_place(hash_chunk(noise), candidate) == noise
+    for hash, candidate in ((hash_chunk(noise), noise), (hash_chunk(whole), bytes(frame))):
+        taken = outcome(open_frame, hash, candidate)
+        assert taken in (None, whole)
+        assert outcome(open_in_place, hash, candidate) == taken
+
+
+@both
+@pytest.mark.parametrize("change", [-200_000, -1, 1, 100_000])
+def test_a_frame_that_announces_another_size_is_refused(opened: Opener, change: int) -> None:
+    """Even when what it announces has the right hash."""
+    data = os.urandom(1000) * 400
+    frame = bytearray(compress(data))
+    assert frame[4] >> 6 == 2  # RFC 8878 §3.1.1.1.1: four bytes of size, behind the descriptor
+    at = 5 if frame[4] & 0x20 else 6
+    assert int.from_bytes(frame[at : at + 4], "little") == len(data)
+    frame[at : at + 4] = (len(data) + change).to_bytes(4, "little")
+    content = (data + bytes(100_000))[: len(data) + change]
+    with pytest.raises(ChunkInvalid):
+        opened(hash_chunk(content), bytes(frame))
 
 
 def test_masked_reading_gives_zeros_between_the_runs() -> None:
