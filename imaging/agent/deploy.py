@@ -10,12 +10,12 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from imaging.agent import customise
 from imaging.agent.console import Console
 from imaging.agent.demand import Demand
 from imaging.agent.disks import Disk, human
 from imaging.agent.errors import AgentError
 from imaging.agent.fetch import Fetchers
-from imaging.agent.i18n import gettext as _
 from imaging.agent.listen import Listener
 from imaging.agent.progress import Progress
 from imaging.agent.report import Result
@@ -53,11 +53,16 @@ def deploy(
             "manifest-several-disks",
             f"This image has {len(manifest.disks)} disks; this agent restores images of one disk.",
         )
+    disks = [(disk.path, manifest.disks[0].sector_size)]
+    customiser = customise.prepare(task, disks, server, console, progress)
+    customiser.before()
     progress.chunks["total"] = len(manifest.chunks)
     console.say(f"agent: image chunks={len(manifest.chunks)} used={human(manifest.used)}")
     receive(task, manifest, disk, server, console, progress)
     prove(task, manifest, disk, server, console, progress)
-    customise(task, manifest, disk, console, progress, simulated=simulated)
+    customise.finish(customiser, console, progress)
+    if not simulated:
+        network_first(console)
     return Result(manifest.id)
 
 
@@ -169,30 +174,15 @@ def prove(
         receive(task, manifest, disk, server, console, progress, wanted=result.bad)
 
 
-def customise(
-    task: Task, manifest: Manifest, disk: Disk, console: Console, progress: Progress, *, simulated: bool
-) -> None:
-    """After the proof: give the system its host name, and keep the network first in the firmware's boot
-    order.
+def network_first(console: Console) -> None:
+    """Keep the network first in the firmware's boot order, as well as it can be done.
 
-    (Swap needs nothing: its header, and so its UUID, is in the image.) Raises CustomiseError.
+    (Swap needs nothing: its header, and so its UUID, is in the image.)
     """
-    progress.enter("customise")
-    hostname = (task.get("customise") or {}).get("hostname")
-    if hostname:
-        from imaging.customise import set_hostname
+    from imaging.agent.firmware import keep_network_first
 
-        changed = set_hostname(disk.path, str(hostname), sector_size=manifest.disks[0].sector_size)
-        where = ",".join(str(number) for number in changed) or "none"
-        console.say(f"agent: hostname={hostname} partitions={where}")
-        if not changed:
-            progress.message = _("The disk holds no Linux to give the host name to.")
-            console.say(progress.message)
-    if not simulated:
-        from imaging.agent.firmware import keep_network_first
-
-        if sentence := keep_network_first():
-            console.say(sentence)
+    if sentence := keep_network_first():
+        console.say(sentence)
 
 
 def _bytes(manifest: Manifest) -> int:

@@ -35,6 +35,7 @@ class Progress:
         self.done = self.total = 0
         self.message = ""
         self.chunks = {"total": 0, "kept": 0, "written": 0}
+        self.notes: dict[str, object] = {}  # more members of the outcome
         self._task = task
         # Progress is news, not data: one quick try; the next tick brings the same and more.
         self._server = server.another(patience=0.0, timeout=_CALL_SECONDS)

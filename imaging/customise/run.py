@@ -46,11 +46,12 @@ class Customiser:
         *,
         source: Source | None = None,
         tell: Callable[[str], None] = lambda line: None,
+        begin: Callable[[str], None] = lambda words: None,
         check: Callable[[], None] = lambda: None,
     ) -> None:
         self.order = order
-        self.steps = Steps(tell, order.mask)
-        self.named: list[int] = []  # partitions whose Linux got the host name
+        self.steps = Steps(tell, order.mask, begin)
+        self.named: list[int] = []  # partitions whose system got the host name
         self.systems: list[System] = []
         self._disks, self._source = disks, source
         self._tell, self._check = tell, check
@@ -126,7 +127,7 @@ class Customiser:
         if name:
             with self.steps.step("host-name", where=where) as note:
                 if linux.set_name(tree, name):
-                    self.named.append(system.partition.number)
+                    self._has_the_name(system, name)
                     note.output = name
                 else:
                     note.output = "this system has no /etc/hostname"
@@ -158,16 +159,22 @@ class Customiser:
         if way == "unattend":
             with self.steps.step("answer-file", where=where) as note:
                 note.output = windows.answer(tree, given, wanted, bool(wanted.drivers))
+            self._has_the_name(system, given)
             return
         if given:
             with self.steps.step("computer-name", where=where) as note:
                 note.output = windows.name_in_registry(tree, given)
+            self._has_the_name(system, given)
         if wanted.join is not None:
             with self.steps.step("domain-join", where=where):
                 raise CustomiseError(
                     "This Windows was not prepared by sysprep, so it cannot join a domain by itself: prepare "
                     "the image with `sysprep /generalize /oobe /shutdown`, or take the domain join away."
                 )
+
+    def _has_the_name(self, system: System, name: str | None) -> None:
+        if name:
+            self.named.append(system.partition.number)
 
     def _drivers(self, tree: Tree, where: str) -> None:
         files = self.order.windows.drivers

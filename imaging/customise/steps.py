@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from imaging.errors import CustomiseError, ImagingError
+from imaging.errors import CustomiseError
 
 MAX_OUTPUT = 2048  # characters kept of one step
-_MAX_STEPS = 400
+_MAX_STEPS, _MAX_TOTAL = 400, 48 << 10  # of all: an outcome is kept in the database, and listed
 
 
 class Note:
@@ -22,36 +22,45 @@ class Note:
 
 
 class Steps:
-    """The steps in order, as the outcome carries them; ``tell`` gets a line per step for the console."""
+    """The steps in order, as the outcome carries them.
+
+    ``tell`` gets a line per finished step for the console, ``begin`` a few words when one begins.
+    """
 
     def __init__(
-        self, tell: Callable[[str], None] = lambda line: None, mask: Callable[[str], str] = str
+        self,
+        tell: Callable[[str], None] = lambda line: None,
+        mask: Callable[[str], str] = str,
+        begin: Callable[[str], None] = lambda words: None,
     ) -> None:
         self.records: list[dict[str, Any]] = []
-        self._tell, self._mask = tell, mask
+        self._tell, self._mask, self._begin = tell, mask, begin
+        self._room = _MAX_TOTAL
 
     @contextlib.contextmanager
     def step(self, kind: str, name: str = "", where: str = "") -> Iterator[Note]:
         """Record one step. An error of the system becomes a CustomiseError that names the step."""
         note, started = Note(), time.monotonic()
+        self._begin(" ".join(filter(None, (kind, name, where))))
         try:
             yield note
         except OSError as error:
             note.ok, note.output = False, note.output or (error.strerror or type(error).__name__)
             raise CustomiseError(self._mask(_failed(kind, name, where, error))) from error
-        except ImagingError as error:
+        except BaseException as error:
             note.ok, note.output = False, note.output or str(error)
             raise
         finally:
             self._record(kind, name, where, note, time.monotonic() - started)
 
     def _record(self, kind: str, name: str, where: str, note: Note, seconds: float) -> None:
-        output = self._mask(note.output)
+        output = self._mask(note.output)[-min(MAX_OUTPUT, self._room) :] if self._room else ""
+        self._room -= len(output)
         if len(self.records) < _MAX_STEPS:
             self.records.append(
                 {
                     "step": kind, "name": name, "where": where, "ok": note.ok,
-                    "seconds": round(seconds, 3), "output": output[-MAX_OUTPUT:],
+                    "seconds": round(seconds, 3), "output": output,
                 }
             )  # fmt: skip
         said = "ok" if note.ok else "failed"

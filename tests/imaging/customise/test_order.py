@@ -66,7 +66,8 @@ JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=12),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
         st.sampled_from(["hostname", "linux", "windows", "join", "drivers", "files", "path", "scripts",
-                         "text", "phase", "system", "seconds", "environment", "masked", "size", "mode", "hash"])
+                         "text", "phase", "system", "seconds", "environment", "masked", "size",
+                         "mode", "hash"])
         | st.text(max_size=5), inner, max_size=4),
     max_leaves=12,
 )  # fmt: skip
