@@ -4,6 +4,7 @@ from fastapi import APIRouter
 
 from api.v1 import (
     boot_entries,
+    customise,
     doctor,
     events,
     groups,
@@ -22,6 +23,7 @@ PARTS = (
     hosts,
     groups,
     boot_entries,
+    customise,
     images,
     operations,
     schedules,

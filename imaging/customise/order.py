@@ -91,6 +91,11 @@ class Windows:
     drivers: tuple[tuple[str, int], ...] = ()  # (path below the server's folder, bytes)
     install_drivers: bool = True
 
+    @property
+    def answers(self) -> bool:
+        """Is there anything that only an answer file can say?"""
+        return any((self.time_zone, self.locale, self.language, self.keyboard, self.owner, self.organization))
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Order:

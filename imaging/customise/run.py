@@ -84,7 +84,8 @@ class Customiser:
             (order.linux.machine_id, order.linux.ssh_host_keys, order.linux.random_seed)
         ):
             wanted.add("linux")
-        if order.windows.drivers or order.windows.join or (order.hostname and order.windows.name != "keep"):
+        named = order.hostname and order.windows.name != "keep"
+        if order.windows.drivers or order.windows.join or order.windows.answers or named:
             wanted.add("windows")
         return wanted
 
@@ -148,14 +149,14 @@ class Customiser:
         wanted, name, where = self.order.windows, self.order.hostname, self._where(system)
         if wanted.drivers:
             self._drivers(tree, where)
-        if wanted.name == "keep" and wanted.join is None:
-            return
-        if not name and wanted.join is None:
+        given = name if wanted.name != "keep" else None
+        if not given and wanted.join is None and not wanted.answers:
             return
         with self.steps.step("windows-state", where=where) as note:
             way = windows.way(tree, wanted.name if wanted.name != "keep" else "auto")
             note.output = way
-        given = name if wanted.name != "keep" else None
+            if way == "registry" and wanted.answers:
+                note.output = "registry: time zone and languages stay, for this Windows was not prepared"
         if way == "unattend":
             with self.steps.step("answer-file", where=where) as note:
                 note.output = windows.answer(tree, given, wanted, bool(wanted.drivers))
@@ -182,7 +183,8 @@ class Customiser:
         with self.steps.step("drivers", where=where) as note:
             for path, size in files:
                 self._check()
-                tree.write("/".join([*target, *parts(path)]), self._from().driver(path, size), make=True)
+                names = [windows.legal(name) for name in parts(path)]
+                tree.write("/".join([*target, *names]), self._from().driver(path, size), make=True)
             total = sum(size for _, size in files)
             note.output = f"{len(files)} files, {total} bytes"
 

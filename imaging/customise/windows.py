@@ -115,6 +115,12 @@ def architecture(tree: Tree, existing: bytes | None) -> str:
     return said[1].decode() if said else "amd64"
 
 
+def legal(name: str) -> str:
+    """A name as Windows allows it: server folders may be patterns (``Latitude 5*``) or end with a dot."""
+    made = re.sub(r'[<>:"|?*\x00-\x1f]', "_", name)
+    return re.sub(r"[. ]$", "_", made)
+
+
 def windows_path(path: str) -> str:
     """A path on the system's drive as Windows writes it."""
     return "C:\\" + "\\".join(parts(path))

@@ -201,6 +201,7 @@ def outcome(
     seconds: dict[str, float],
     chunks: dict[str, int],
     now: datetime,
+    customise: Sequence[dict[str, Any]] = (),
 ) -> TaskView:
     """The agent's last word. A repeated one is heard and changes nothing.
 
@@ -219,6 +220,8 @@ def outcome(
         if doubt:
             ok, code, reason = False, "outcome-contradicts", doubt
     result = {**task.result, "chunks": chunks, **({"manifest": manifest} if manifest else {})}
+    if customise:
+        result["customise"] = list(customise)
     move(
         session,
         task_id,

@@ -86,7 +86,7 @@ def test_names_drivers_files_and_scripts_reach_the_disk_and_the_outcome(
         assert (root / "etc/hostname").read_text() == "b204-07\n"
     with mounted(target, 2, KINDS) as root:
         assert "<ComputerName>B204-07<" in (root / "Windows/Panther/unattend.xml").read_text()
-        assert (root / "Drivers/Dell Inc./e1d 65.inf").read_bytes() == b"[Version]\n"
+        assert (root / "Drivers/Dell Inc_/e1d 65.inf").read_bytes() == b"[Version]\n"
 
 
 def test_a_failing_pre_script_keeps_the_disk_as_it_was(
