@@ -9,6 +9,7 @@ from fastapi.staticfiles import StaticFiles
 
 from webui.views import (
     account,
+    customise,
     deploy,
     doctor,
     groups,
@@ -39,6 +40,7 @@ def mount(app: FastAPI) -> None:
         operations,
         schedules,
         menu,
+        customise,
         leases,
         journal,
         doctor,

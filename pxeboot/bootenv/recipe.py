@@ -45,6 +45,7 @@ PACKAGES: tuple[str, ...] = (
     "ipxe",
     "kbd",
     "kmod",
+    "libhivex0",
     "linux-image-amd64",
     "memtest86+",
     "mount",
@@ -52,6 +53,7 @@ PACKAGES: tuple[str, ...] = (
     "netbase",
     "ntfs-3g",
     "nvme-cli",
+    "openssh-client",
     "partclone",
     "python3",
     "python3-zstandard",
@@ -148,6 +150,7 @@ PROGRAMS: tuple[str, ...] = tuple(
     f"""
     busybox kmod modprobe depmod insmod lsmod rmmod modinfo ip bridge
     blockdev blkid blkdiscard fdisk sfdisk sgdisk lsblk losetup partx wipefs nvme
+    unshare setpriv ssh-keygen
     mount umount findmnt mkswap swaplabel mke2fs mkfs.ext2 mkfs.ext3 mkfs.ext4 e2fsck fsck.ext4 resize2fs
     tune2fs dumpe2fs e2label debugfs e2image mkfs.fat mkfs.vfat fsck.fat fatlabel mkntfs mkfs.ntfs ntfs-3g
     mount.ntfs mount.ntfs-3g ntfsfix ntfsresize ntfsinfo ntfscat ntfscp ntfslabel ntfsls mkfs.xfs xfs_repair
@@ -160,8 +163,11 @@ PROGRAMS: tuple[str, ...] = tuple(
     """.split()
 )
 
-# Loaded by dlopen, so no ELF header names it: glibc wants it for pthread_cancel.
-LIBRARIES: tuple[str, ...] = (f"usr/lib/{MULTIARCH}/libgcc_s.so.1",)
+# Loaded by dlopen, so no ELF header names them: glibc wants the first for pthread_cancel.
+LIBRARIES: tuple[str, ...] = (
+    f"usr/lib/{MULTIARCH}/libgcc_s.so.1",
+    f"usr/lib/{MULTIARCH}/libhivex.so.0",  # the registry of a deployed Windows, by ctypes
+)
 
 # Plain files and directories taken as they are.
 FILES: tuple[str, ...] = (
