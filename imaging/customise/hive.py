@@ -127,7 +127,10 @@ class Hive:
                 if pattern.fullmatch(name):
                     yield from self._below(child, names[1:])
         else:
+            ctypes.set_errno(0)
             child = self._library.hivex_node_get_child(self._handle, node, names[0].encode())
+            if not child and ctypes.get_errno():  # no such key leaves errno alone
+                raise _error("a key cannot be looked up")
             yield from self._below(child, names[1:])
 
     def _children(self, node: int) -> Iterator[tuple[int, str]]:
@@ -138,21 +141,25 @@ class Hive:
             index = 0
             while child := found[index]:
                 name = self._library.hivex_node_name(self._handle, child)
-                if name:
-                    yield child, ctypes.string_at(name).decode("utf-8", "replace")
-                    self._library.free(name)
+                if not name:
+                    raise _error("a key's name cannot be read")
+                yield child, ctypes.string_at(name).decode("utf-8", "replace")
+                self._library.free(name)
                 index += 1
         finally:
             self._library.free(found)
 
     def string(self, node: int, value: str) -> str | None:
         """A string value of a node, None when it has none."""
+        ctypes.set_errno(0)
         found = self._library.hivex_node_get_value(self._handle, node, value.encode())
         if not found:
+            if ctypes.get_errno():
+                raise _error(f"the value {value} cannot be looked up")
             return None
         text = self._library.hivex_value_string(self._handle, found)
         if not text:
-            return None
+            raise _error(f"the value {value} cannot be read")
         try:
             return ctypes.string_at(text).decode("utf-8", "replace")
         finally:

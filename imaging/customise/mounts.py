@@ -40,7 +40,7 @@ _KERNEL: dict[str, tuple[bytes, str, str]] = {
 MOUNTABLE = frozenset((*_KERNEL, "ntfs"))
 # sys/mount.h, sched.h
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOATIME = 1, 2, 4, 1024
-_MS_REC, _MS_PRIVATE = 16384, 1 << 18
+_MS_REC, _MS_SLAVE = 16384, 1 << 19
 _MNT_DETACH = 2
 _CLONE_NEWNS = 0x00020000
 _NTFS_SECONDS = 30.0
@@ -72,9 +72,12 @@ def in_own_namespace(work: Callable[[], T]) -> T:
 
 
 def _keep_mounts_here() -> None:
-    """Stop mounts of this namespace from spreading to others (mount_namespaces(7), "Shared subtrees")."""
+    """Stop mounts of this namespace from spreading to others (mount_namespaces(7), "Shared subtrees").
+
+    Slave, not private: what others unmount goes here too, else our copy would keep their disks busy.
+    """
     try:
-        _call("mount", None, b"/", None, _MS_REC | _MS_PRIVATE, None)
+        _call("mount", None, b"/", None, _MS_REC | _MS_SLAVE, None)
     except OSError as error:
         # In a chroot "/" is no mount point (EINVAL). The mount may then be seen outside while it lasts, which
         # is harmless: it is unmounted below, and its loop device goes with it.

@@ -60,20 +60,27 @@ class Customiser:
 
     def before(self) -> None:
         """The pre scripts, before anything is written to the disk. Raises CustomiseError."""
-        for script in self.order.phase("pre"):
-            self._script(script, None)
+        self._alone(self.order.phase("pre"))
 
     # -- after the image
 
     def after(self) -> None:
         """Everything else. Raises CustomiseError naming the step, DiskBusy, DiskError, ToolMissing."""
         wanted = self._wanted()
-        loose = [script for script in self.order.phase("post") if not script.system]
         if wanted:
             in_own_namespace(lambda: self._in_systems(wanted))
         else:
-            for script in loose:
+            self._alone(self.order.phase("post"))
+
+    def _alone(self, scripts: Sequence[Script]) -> None:
+        """Scripts without a system; what they mount is seen by nobody else."""
+
+        def run() -> None:
+            for script in scripts:
                 self._script(script, None)
+
+        if scripts:
+            in_own_namespace(run)
 
     def _wanted(self) -> set[str]:
         """What kinds of system, and which partitions, anything is to be done to."""

@@ -24,7 +24,9 @@ _LAST_LINES = 3
 #: util-linux's programs. The kernel ends the script when our thread ends, however that happens.
 _WRAP = (
     *("setpriv", "--pdeathsig", "KILL"),
-    *("unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc"),
+    # Propagation is that of the caller's namespace, which is private; in a chroot it could not be changed.
+    *("unshare", "--mount", "--propagation", "unchanged"),
+    *("--pid", "--fork", "--kill-child=KILL", "--mount-proc"),
 )
 
 

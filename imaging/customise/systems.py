@@ -61,8 +61,14 @@ def find_systems(
                 continue
             try:
                 here = _look(disk, index, partition, wanted)
-            except (ImagingError, OSError) as error:
+            except ImagingError as error:
                 skipped(str(error))
+                continue
+            except OSError as error:
+                skipped(
+                    f"Partition {partition.number} ({partition.filesystem}) cannot be read "
+                    f"({error.strerror}): check the image."
+                )
                 continue
             if not here and f"partition:{partition.number}" in wanted:
                 here = [System("partition", index, partition)]

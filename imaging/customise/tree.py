@@ -13,6 +13,7 @@ import errno
 import os
 import stat
 import struct
+import time
 from collections.abc import Iterable, Iterator
 from typing import Self
 
@@ -25,6 +26,7 @@ _MAX_TEXT = 1 << 20
 _NEW = ".pxeboot-new"
 _SELINUX = "security.selinux"
 _MAX_NAMES = 100_000
+_RACE_SECONDS = 10.0
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -66,11 +68,17 @@ class Tree:
     def _openat2(self, names: list[str], flags: int) -> int:
         how = _HOW.pack(flags | os.O_CLOEXEC, 0, _IN_ROOT | _NO_MAGICLINKS)
         target = os.fsencode("/".join(names) or ".")
-        fd: int = _libc.syscall(_SYS_OPENAT2, self._root, target, how, len(how))
-        if fd < 0:
+        deadline = time.monotonic() + _RACE_SECONDS
+        while True:
+            fd: int = _libc.syscall(_SYS_OPENAT2, self._root, target, how, len(how))
+            if fd >= 0:
+                return fd
             number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), "/" + "/".join(names))
-        return fd
+            # EAGAIN: something was mounted or renamed meanwhile, anywhere on this machine, so the kernel
+            # could not be sure of a "..": ask again (openat2(2)).
+            if number != errno.EAGAIN or time.monotonic() > deadline:
+                raise OSError(number, os.strerror(number), "/" + "/".join(names))
+            time.sleep(0.001)
 
     def spelled(self, path: str) -> list[str]:
         """The names of ``path`` as they are written on the disk; what does not exist stays as given."""

@@ -167,6 +167,9 @@ PROGRAMS: tuple[str, ...] = tuple(
 LIBRARIES: tuple[str, ...] = (
     f"usr/lib/{MULTIARCH}/libgcc_s.so.1",
     f"usr/lib/{MULTIARCH}/libhivex.so.0",  # the registry of a deployed Windows, by ctypes
+    # What libhivex has iconv load to read the names of keys; without them keys have none.
+    f"usr/lib/{MULTIARCH}/gconv/ISO8859-1.so",
+    f"usr/lib/{MULTIARCH}/gconv/UTF-16.so",
 )
 
 # Plain files and directories taken as they are.
@@ -175,6 +178,8 @@ FILES: tuple[str, ...] = (
     "etc/protocols",
     "etc/services",
     "usr/lib/os-release",
+    f"usr/lib/{MULTIARCH}/gconv/gconv-modules",
+    f"usr/lib/{MULTIARCH}/gconv/gconv-modules.cache",
     "usr/share/terminfo/d/dumb",
     "usr/share/terminfo/l/linux",
     "usr/share/terminfo/v/vt100",

@@ -83,9 +83,22 @@ def mounted(path: Path, number: int, kinds: list[str], options: str = "") -> Ite
                     if time.monotonic() > deadline:
                         raise
                     time.sleep(0.1)
+            _wait_until_free(device)
             if kind == "ntfs":  # its process writes on for a moment
                 while any(b"ntfs-3g" in line and device.encode() in line for line in _processes()):
                     time.sleep(0.02)
+
+
+def _wait_until_free(device: str) -> None:
+    """A parallel test's mount namespace may hold a copy of our mount for a while."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            os.close(os.open(device, os.O_RDONLY | os.O_EXCL))
+            return
+        except OSError:
+            time.sleep(0.05)
+    raise AssertionError(f"{device} is still in use")
 
 
 def _processes() -> Iterator[bytes]:

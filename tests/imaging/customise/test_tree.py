@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -116,3 +117,26 @@ def test_a_fifo_is_neither_waited_for_nor_read(tmp_path: Path) -> None:
     with Tree(str(tmp_path)) as tree:
         assert tree.read("fifo") is None
         assert not tree.is_file("fifo")
+
+
+def test_renames_elsewhere_on_the_machine_are_waited_out(tmp_path: Path) -> None:
+    """openat2 answers EAGAIN to a path with ".." while anything is renamed or mounted anywhere."""
+    for name in ("etc", "usr/lib", "elsewhere/a"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "usr/lib/os-release").write_text("x")
+    (tmp_path / "etc/os-release").symlink_to("../usr/lib/os-release")
+    stop = threading.Event()
+
+    def rename() -> None:
+        while not stop.is_set():
+            os.rename(tmp_path / "elsewhere/a", tmp_path / "elsewhere/b")
+            os.rename(tmp_path / "elsewhere/b", tmp_path / "elsewhere/a")
+
+    thread = threading.Thread(target=rename)
+    thread.start()
+    try:
+        with Tree(str(tmp_path)) as tree:
+            assert all(tree.read("etc/os-release") == b"x" for _ in range(3000))
+    finally:
+        stop.set()
+        thread.join()
