@@ -12,7 +12,7 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,14 +21,29 @@ from api.boot import Peer
 from api.v1.deps import ServicesDep
 from pxeboot.adapters.container import Services
 from pxeboot.adapters.store import HASH_BYTES, MAX_HASHES, RecordReader
+from pxeboot.db.models import TaskKind, TaskState
 from pxeboot.errors import Conflict, Invalid, NotFound, Unauthorized
-from pxeboot.services import captures, checkin, customise, groups, hosts, images, lookup, names, tasks, tokens
+from pxeboot.services import (
+    captures,
+    checkin,
+    customise,
+    groups,
+    hosts,
+    images,
+    lookup,
+    names,
+    outcomes,
+    tasks,
+    tokens,
+)
+from pxeboot.services.task_kinds import KINDS
 from pxeboot.services.tokens import Credential
 
 router = APIRouter(prefix="/agent/v1", tags=["agent"])
 bearer = HTTPBearer(auto_error=False)
 OCTETS = "application/octet-stream"
 BATCH_BYTES = 8 << 20  # of chunks handed to a thread at once; also what one upload holds in memory
+MAX_TOLD = 256 << 10  # characters of what an outcome tells beside the rest
 MAX_MANIFEST = 512 << 20  # far more than a disk of 4 TB needs
 _HEX = re.compile(r"[0-9a-f]{64}")
 # Each upload hashes on one thread; more than the cores would only take memory.
@@ -78,9 +93,9 @@ class StepBody(BaseModel):
 
 
 class OutcomeBody(BaseModel):
-    """How a task ended."""
+    """How a task ended; members nobody knows here are kept with the task (what was grown, customised …)."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="allow")
     ok: bool
     reason: str = Field(default="", max_length=4000)
     code: str = Field(default="", max_length=100)
@@ -91,6 +106,14 @@ class OutcomeBody(BaseModel):
     seconds: dict[str, float] = Field(default_factory=dict, max_length=20)
     chunks: dict[str, int] = Field(default_factory=dict, max_length=20)
     customise: list[StepBody] = Field(default_factory=list, max_length=500)
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What it tells beside all this. Invalid when that is too much."""
+        told = dict(self.model_extra or {})
+        if len(told) > 50 or len(str(told)) > MAX_TOLD:
+            raise Invalid(f"An outcome of more than {MAX_TOLD} characters is too long.")
+        return told
 
 
 def credential(
@@ -156,8 +179,9 @@ def check_in(body: CheckInBody, these: ServicesDep, address: Peer) -> dict[str, 
 def _task(these: Services, session: Any, task_id: str) -> dict[str, Any]:
     """TASK of docs/ARCHITECTURE.md §4."""
     order = checkin.order(session, task_id, these.settings)
-    body = order.model_dump(exclude={"transport", "operation_id"})
-    body["session"] = these.sessions.session_for(session, task_id) if order.kind == "deploy" else None
+    body = order.model_dump(exclude={"transport", "operation_id", "options"}) | order.options
+    streamed = KINDS[TaskKind(order.kind)].by_multicast
+    body["session"] = these.sessions.session_for(session, task_id) if streamed else None
     return body
 
 
@@ -234,8 +258,11 @@ def outcome(id: str, body: OutcomeBody, these: ServicesDep, known: Agent) -> dic
     """How it ended."""
     if known.task_id != id:
         raise Unauthorized("This credential is for another task.", "token-foreign")
+    told = body.told
+    if body.customise:
+        told["customise"] = [step.model_dump() for step in body.customise]
     with these.write() as session:
-        tasks.outcome(
+        outcomes.outcome(
             session,
             id,
             attempt=known.attempt,
@@ -248,21 +275,28 @@ def outcome(id: str, body: OutcomeBody, these: ServicesDep, known: Agent) -> dic
             bytes_http=body.bytes_http,
             seconds=body.seconds,
             chunks=body.chunks,
+            told=told,
             now=datetime.now(UTC),
-            customise=[step.model_dump() for step in body.customise],
         )
         order = checkin.order(session, id, these.settings)
+        ended = tasks.row(session, id)
+    if KINDS[ended.kind].brings_manifest and ended.state != TaskState.DONE:
+        these.store.release(id)  # what a capture in vain brought may go with the next prune
     return {"then": order.then}
 
 
 @router.post("/tasks/{id}/missing")
-async def missing(id: str, request: Request, these: ServicesDep, known: Agent) -> Response:
-    """Which of these chunks the store lacks."""
+async def missing(
+    id: str, request: Request, these: ServicesDep, known: Agent, needed: Annotated[int, Query(ge=0)] = 0
+) -> Response:
+    """Which of these chunks the store lacks; with `needed`, whether so many bytes of chunks have room."""
     hashes = await _body(request, MAX_HASHES * HASH_BYTES)
 
     def ask() -> bytes:
         _check(these, known, id)
-        return these.store.missing(hashes)
+        if needed:
+            these.store.room(needed)
+        return these.store.missing(hashes, holder=id)
 
     return Response(await asyncio.to_thread(ask), media_type=OCTETS)
 
@@ -277,7 +311,7 @@ async def chunks(id: str, request: Request, these: ServicesDep, known: Agent) ->
     async def put() -> None:
         nonlocal stored, fresh
         async with _uploads:
-            count, new = await asyncio.to_thread(these.store.add, reader.take())
+            count, new = await asyncio.to_thread(these.store.add, reader.take(), id)
         stored += count
         fresh += new
 
@@ -301,12 +335,14 @@ async def manifest(id: str, request: Request, these: ServicesDep, known: Agent) 
 
     def finish() -> dict[str, Any]:
         with these.read() as session:
-            kind = checkin.is_working(session, known, id).kind.value
-        if kind != "capture":
-            raise Conflict(f"A {kind} task has no manifest to send.")
-        facts = these.store.put_manifest(data)
+            kind = checkin.is_working(session, known, id).kind
+        if not KINDS[kind].brings_manifest:
+            raise Conflict(f"A {kind.value} task has no manifest to send.")
+        facts = these.store.put_manifest(data, holder=id)
         with these.write() as session:
             checkin.is_working(session, known, id)
+            if not these.store.has_manifest(facts.id):  # the same image was deleted at this very moment
+                these.store.put_manifest(data, holder=id)
             version = captures.finish(
                 session,
                 id,
@@ -314,6 +350,7 @@ async def manifest(id: str, request: Request, these: ServicesDep, known: Agent) 
                 disk_bytes=facts.disk_bytes,
                 used_bytes=facts.used_bytes,
                 chunks=facts.chunks,
+                summary=facts.summary,
             )
         return {"image": version.image, "version": version.number, "manifest": version.manifest}
 

@@ -34,7 +34,7 @@ class Arrival:
     port: int = SERVER_PORT
 
 
-@dataclass(slots=True, kw_only=True)  # not frozen: made for every datagram, and that costs
+@dataclass(slots=True)  # not frozen: made for every datagram, and that costs
 class Send:
     """Send this packet.
 
@@ -64,7 +64,7 @@ class Send:
         return self.packet.to_bytes(self.limit)
 
 
-@dataclass(slots=True, kw_only=True)  # not frozen: made for every datagram, and that costs
+@dataclass(slots=True)  # not frozen: made for every datagram, and that costs
 class Noted:
     """One decision, for the journal: `kind` (`dhcp.offered`), machine, sentence with the reason, facts."""
 
@@ -124,11 +124,11 @@ def deliver(request: Packet, reply: Packet, arrived_on: Arrival) -> Send:
         information = request.options.get(opt.RELAY_AGENT_INFORMATION)
         own_port = information is not None and _RELAY_PORT in opt.suboptions(information)
         port = arrived_on.source_port if own_port else SERVER_PORT
-        return Send(packet=reply, to=request.giaddr, port=port, limit=limit)
+        return Send(reply, request.giaddr, port, None, limit)
     if nak:
         return Send(packet=reply, to=BROADCAST, port=CLIENT_PORT, limit=limit)
     if request.ciaddr != ANY and request.message_type != MessageType.DISCOVER:
         return Send(packet=reply, to=request.ciaddr, port=CLIENT_PORT, limit=limit)
     if request.broadcast or request.htype != 1 or len(request.chaddr) != 6 or reply.yiaddr == ANY:
         return Send(packet=reply, to=BROADCAST, port=CLIENT_PORT, limit=limit)
-    return Send(packet=reply, to=reply.yiaddr, port=CLIENT_PORT, l2=request.chaddr.hex(":"), limit=limit)
+    return Send(reply, reply.yiaddr, CLIENT_PORT, request.chaddr.hex(":"), limit)

@@ -44,19 +44,14 @@ def bootp_reply(ask: Exchange, choice: BootChoice, address: str) -> list[Action]
         options[opt.HOST_NAME] = name
     echo(packet, options)
     options.pop(opt.CLIENT_IDENTIFIER, None)  # DHCP's own (RFC 1534 §2)
-    reply = Packet(
-        op=2,
-        htype=packet.htype,
-        xid=packet.xid,
-        flags=packet.flags,
+    reply = Packet.reply_to(
+        packet,
+        options,
         ciaddr=packet.ciaddr,
         yiaddr=address,
         siaddr=server,
-        giaddr=packet.giaddr,
-        chaddr=packet.chaddr,
         sname=server.encode("ascii"),
         file=file,
-        options=options,
     )
     sentence = f"{address} for {ask.mac} by BOOTP{why}"
     data: dict[str, object] = {"address": address, "server": own, "file": file.decode("ascii")}

@@ -18,6 +18,7 @@ from dhcp.subnets import ClientSettings, Reservation, SubnetConfig
 
 _LINK_SELECTION: Final = 5  # of option 82
 _SERVER_ID_OVERRIDE: Final = 11  # of option 82
+_MOST_RELAYS: Final = 4096
 NOTHING_SET: Final = ClientSettings()
 
 
@@ -48,12 +49,14 @@ class Exchange:
     @property
     def reservation(self) -> Reservation | None:
         """The machine's reservation in this subnet."""
+        if self.settings is NOTHING_SET:
+            return self.subnet.reservations.get(self.client.mac)
         return reservation_in(self.subnet, self.client.mac, self.settings)
 
     def noted(self, kind: str, sentence: str, **data: object) -> Noted:
         """A note about this machine in this subnet."""
         data["subnet"] = self.subnet.pool.subnet
-        return Noted(kind=kind, mac=self.client.mac, sentence=sentence, data=data)
+        return Noted(kind, self.client.mac, sentence, data)
 
 
 def ignored(packet: Packet, reason: str) -> Noted:
@@ -79,6 +82,7 @@ class SubnetTable:
     def __init__(self, subnets: Sequence[SubnetConfig]) -> None:
         self.subnets = tuple(subnets)
         self._crowds = frozenset(str(subnet.network.broadcast_address) for subnet in subnets)
+        self._relays: dict[tuple[str, bytes | None, bytes | None], tuple[SubnetConfig, ...]] = {}
         self._here: dict[str, tuple[SubnetConfig, ...]] = {}
         for subnet in subnets:
             if subnet.interface is not None:
@@ -87,7 +91,7 @@ class SubnetTable:
     def candidates(self, packet: Packet, arrived_on: Arrival) -> tuple[SubnetConfig, ...]:
         """The subnets the client may be in, likeliest first: several only where they share its wire."""
         if packet.giaddr != ANY:
-            return () if packet.giaddr in self._crowds else self._containing(_relayed_link(packet))
+            return self._relayed(packet)
         if arrived_on.port == PXE_PORT:
             # It has an address by now, perhaps one we never gave, and may come through a router.
             found = self._containing(arrived_on.source) or self._containing(packet.ciaddr)
@@ -98,6 +102,21 @@ class SubnetTable:
         # A client behind a relay renews by unicast, past the relay and without option 82 (RFC 2131 §4.4.5):
         # its own address says where it is, nothing of the relay's needs to be remembered.
         return self._containing(packet.ciaddr) or self._on(arrived_on)
+
+    def _relayed(self, packet: Packet) -> tuple[SubnetConfig, ...]:
+        options = packet.options
+        said = (
+            packet.giaddr,
+            options.get(opt.RELAY_AGENT_INFORMATION),
+            options.get(opt.SUBNET_SELECTION),
+        )
+        known = self._relays.get(said)
+        if known is None:
+            known = () if packet.giaddr in self._crowds else self._containing(_relayed_link(packet))
+            if len(self._relays) >= _MOST_RELAYS:  # 82 names the port: as many as the switches have
+                self._relays.clear()
+            self._relays[said] = known
+        return known
 
     def _containing(self, address: str) -> tuple[SubnetConfig, ...]:
         if address == ANY:

@@ -26,7 +26,7 @@ class LeaseTaken(LeaseError):
     """Somebody else holds the address: a caller's mistake, refused before any harm."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Lease:
     """One address and the machine it was last given to. A value: nothing changes one after it was made.
 
@@ -214,9 +214,7 @@ class SqliteLeases:
             holder = known.get(address)
         if holder is not None and holder.held_by(mac, now):
             return holder  # its own running lease: an offer must not shorten it
-        lease = Lease(
-            address=address, subnet=pool.subnet, mac=mac, state="offered", starts=now, expires=now + seconds
-        )
+        lease = Lease(address, pool.subnet, mac, "offered", now, now + seconds)
         self._put(lease)
         return lease
 

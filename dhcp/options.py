@@ -96,9 +96,11 @@ def check_lengths(options: Options) -> None:
     Raises:
         PacketError: naming the option and both lengths.
     """
-    for code, length in _FIXED_LENGTH.items():
-        if code in options and len(options[code]) != length:
-            raise PacketError(f"option {code} has {len(options[code])} bytes instead of {length}")
+    for code in _FIXED_LENGTH.keys() & options.keys():
+        if len(options[code]) != _FIXED_LENGTH[code]:
+            raise PacketError(
+                f"option {code} has {len(options[code])} bytes instead of {_FIXED_LENGTH[code]}"
+            )
 
 
 def encode(code: int, value: bytes) -> bytes:

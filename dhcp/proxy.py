@@ -109,15 +109,4 @@ def _reply(ask: Exchange, kind: MessageType, server: str, boot: BootFields) -> P
         **boot.options,
     }
     echo(packet, options)
-    return Packet(
-        op=2,
-        htype=packet.htype,
-        xid=packet.xid,
-        flags=packet.flags,
-        siaddr=boot.siaddr,
-        giaddr=packet.giaddr,
-        chaddr=packet.chaddr,
-        sname=boot.sname,
-        file=boot.file,
-        options=options,
-    )
+    return Packet.reply_to(packet, options, siaddr=boot.siaddr, sname=boot.sname, file=boot.file)

@@ -83,7 +83,7 @@ IPXE_FEATURES: Final = {
 }
 
 
-@dataclass(slots=True, kw_only=True)  # not frozen: made for every datagram, and that costs
+@dataclass(slots=True)  # not frozen: made for every datagram, and that costs
 class PlainClient:
     """An operating system (or a boot environment) that wants an address, nothing to boot.
 
@@ -146,6 +146,8 @@ class Ignored:
     reason: str
 
 
+_NO_STATION: Final = bytes(6)
+_SPEAKS_OF_BOOT: Final = frozenset((opt.VENDOR_CLASS, opt.USER_CLASS, opt.IPXE_ENCAPSULATED))
 _NO_FEATURES: Final[frozenset[str]] = frozenset()
 
 
@@ -157,6 +159,8 @@ def identify(packet: Packet) -> PxeClient | PlainClient | Ignored:
     if mac is None:
         return Ignored("no usable hardware address in chaddr or option 61")
     options = packet.options
+    if _SPEAKS_OF_BOOT.isdisjoint(options):  # most requests; worth the shortcut
+        return PlainClient(mac, packet.host_name if opt.HOST_NAME in options else "")
     vendor_class = options.get(opt.VENDOR_CLASS, b"")
     http = vendor_class.startswith(b"HTTPClient")
     ipxe_encapsulated = options.get(opt.IPXE_ENCAPSULATED)
@@ -194,7 +198,7 @@ def hardware_address(packet: Packet) -> str | None:
     chaddr = packet.chaddr
     if packet.htype == 1 and len(chaddr) == 6:
         # A group address (bit 0) or zeros cannot be a station's own.
-        return None if chaddr[0] & 1 or not any(chaddr) else chaddr.hex(":")
+        return None if chaddr[0] & 1 or chaddr == _NO_STATION else chaddr.hex(":")
     identifier = packet.options.get(opt.CLIENT_IDENTIFIER, b"")
     if len(identifier) == 7 and identifier[0] == 1 and not identifier[1] & 1 and any(identifier[1:]):
         return identifier[1:].hex(":")

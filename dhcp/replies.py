@@ -12,7 +12,7 @@ from dhcp.actions import Action, Noted, deliver
 from dhcp.bootfile import BootChoice, BootFields, boot_fields
 from dhcp.exchange import NOTHING_SET, Exchange
 from dhcp.options import Options
-from dhcp.packet import ANY, MessageType, Packet
+from dhcp.packet import ANY, MessageType, Packet, encode_shared
 from dhcp.pxe import PxeClient
 from dhcp.subnets import without_boot
 
@@ -69,21 +69,17 @@ def answer(
     # A relay that stands in as the server (82.11) has no files: these are at our own address.
     boot, remark = boot_of(ask, choice, ask.subnet.server or ask.arrived_on.address)
     seconds = lease_seconds(ask)
-    options = _options(ask, kind, None if address is None else seconds, boot)
+    options, encoded = _options(ask, kind, None if address is None else seconds, boot)
     echo(packet, options)
-    reply = Packet(
-        op=2,
-        htype=packet.htype,
-        xid=packet.xid,
-        flags=packet.flags,
+    reply = Packet.reply_to(
+        packet,
+        options,
         ciaddr=packet.ciaddr if kind == MessageType.ACK else ANY,
         yiaddr=address or ANY,
         siaddr=boot.siaddr if boot else ANY,
-        giaddr=packet.giaddr,
-        chaddr=packet.chaddr,
         sname=boot.sname if boot else b"",
         file=boot.file if boot else b"",
-        options=options,
+        encoded=encoded,
     )
     who = f"{client.mac} ({client.kind})" if isinstance(client, PxeClient) else client.mac
     data: dict[str, object] = {"address": address or packet.ciaddr, "server": ask.server}
@@ -94,19 +90,22 @@ def answer(
     else:
         event, sentence = "dhcp.acknowledged", f"{address} {how} to {who} for {seconds} s"
         data["seconds"] = seconds
-    return [
-        deliver(packet, reply, ask.arrived_on),
-        boot_note(ask, event, f"{sentence}; {remark}" if remark else sentence, boot, data),
-    ]
+    if remark:
+        sentence = f"{sentence}; {remark}"
+    return [deliver(packet, reply, ask.arrived_on), boot_note(ask, event, sentence, boot, data)]
 
 
-def _options(ask: Exchange, kind: MessageType, seconds: int | None, boot: BootFields | None) -> Options:
-    """What the reply says, but for echoes. Plain clients with the same wishes are all told the same."""
+def _options(
+    ask: Exchange, kind: MessageType, seconds: int | None, boot: BootFields | None
+) -> tuple[Options, bytes | None]:
+    """What the reply says, but for echoes, and the same encoded: plain clients with the same wishes are all
+    told the same, so for them it is made once.
+    """
     packet, subnet = ask.packet, ask.subnet
     alike = boot is None and ask.settings is NOTHING_SET and ask.client.mac not in subnet.reservations
     key = (kind, seconds, packet.parameter_list, ask.server, isinstance(ask.client, PxeClient))
     if alike and (made := subnet.replies.get(key)) is not None:
-        return made.copy()
+        return made[0].copy(), made[1]
     options: Options = {
         opt.MESSAGE_TYPE: _KINDS[kind],
         opt.SERVER_IDENTIFIER: packed(ask.server),
@@ -116,11 +115,13 @@ def _options(ask: Exchange, kind: MessageType, seconds: int | None, boot: BootFi
     if boot is not None:
         options.update(boot.options)
     _add_settings(ask, options)
-    if alike:
-        if len(subnet.replies) >= _MOST_REPLIES:  # as many as strangers can think of wishes
-            subnet.replies.clear()
-        subnet.replies[key] = options.copy()
-    return options
+    if not alike:
+        return options, None
+    if len(subnet.replies) >= _MOST_REPLIES:  # as many as strangers can think of wishes
+        subnet.replies.clear()
+    encoded = encode_shared(options)
+    subnet.replies[key] = (options.copy(), encoded)
+    return options, encoded
 
 
 def boot_note(
@@ -132,7 +133,8 @@ def boot_note(
         data.update(architecture=client.architecture.name, ipxe=client.ipxe, http=client.http)
         if boot is not None:
             data["file"] = boot.options[opt.BOOT_FILE_NAME].decode("ascii")
-    return ask.noted(event, sentence, **data)
+    data["subnet"] = ask.subnet.pool.subnet
+    return Noted(event, client.mac, sentence, data)
 
 
 def nak(ask: Exchange, address: str, reason: str) -> list[Action]:
@@ -144,15 +146,7 @@ def nak(ask: Exchange, address: str, reason: str) -> list[Action]:
         opt.MESSAGE: reason.encode("ascii", "replace")[:255],
     }
     echo(packet, options)
-    reply = Packet(
-        op=2,
-        htype=packet.htype,
-        xid=packet.xid,
-        flags=packet.flags,
-        giaddr=packet.giaddr,
-        chaddr=packet.chaddr,
-        options=options,
-    )
+    reply = Packet.reply_to(packet, options)
     sentence = f"refused {address} to {ask.mac}: {reason}"
     return [deliver(packet, reply, ask.arrived_on), ask.noted("dhcp.refused", sentence, address=address)]
 

@@ -303,16 +303,17 @@ class Responder:
         agent = packet.options.get(opt.RELAY_AGENT_INFORMATION, b"")[:255].hex()
         if not agent and before is not None and before.mac == ask.mac:
             agent = before.agent  # a renewal goes past the relay
+        identifier = packet.options.get(opt.CLIENT_IDENTIFIER, b"").hex()
         lease = Lease(
-            address=address,
-            subnet=ask.subnet.name,
-            mac=ask.mac,
-            state="bound",
-            starts=ask.now,
-            expires=ask.now + seconds,
-            host_name=packet.host_name,
-            client_id=packet.options.get(opt.CLIENT_IDENTIFIER, b"").hex(),
-            agent=agent,
+            address,
+            ask.subnet.name,
+            ask.mac,
+            "bound",
+            ask.now,
+            ask.now + seconds,
+            packet.host_name,
+            identifier,
+            agent,
         )
         try:
             self._leases.bind(lease, ask.now)

@@ -123,7 +123,8 @@ class SubnetConfig:
         proxy_style: `binl` sends UEFI clients to port 4011, `direct` puts all into the offer (mode proxy).
         pool, settings: what the above comes to: the addresses to give, and every option of the subnet by
             number. pxe_settings: those that a boot ROM gets, which takes its boot file from nobody but us.
-        replies: options of replies that many clients get alike, kept by whoever makes them.
+        replies: options of replies that many clients get alike, as such and encoded, kept by whoever makes
+            them.
 
     Raises:
         SubnetError: on construction, for the first contradiction found.
@@ -152,7 +153,7 @@ class SubnetConfig:
     pool: Pool = field(init=False, compare=False, repr=False)
     settings: Mapping[int, bytes] = field(init=False, compare=False, repr=False)
     pxe_settings: Mapping[int, bytes] = field(init=False, compare=False, repr=False)
-    replies: dict[tuple[object, ...], dict[int, bytes]] = field(
+    replies: dict[tuple[object, ...], tuple[dict[int, bytes], bytes]] = field(
         init=False, compare=False, repr=False, default_factory=dict
     )
     _nobodys: frozenset[str] = field(init=False, compare=False, repr=False)

@@ -3,7 +3,7 @@
 Because a chunk's hash covers only the bytes the image uses, and the writer puts down only those, scan and
 write agree by construction; a deploy that was cut off is finished by running it again. Where frames come from
 is the caller's business: :func:`deploy` asks a ``fetch`` callable (HTTP), a multicast receiver feeds
-:meth:`DiskWriter.accept`.
+:meth:`DiskWriter.accept`. Where bytes go on a disk that is not like the source is a :class:`Placement`'s.
 """
 
 import os
@@ -14,16 +14,26 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import NamedTuple
 
-from imaging.chunks import hash_chunk, open_frame, read_masked, write_exactly
-from imaging.disk import gpt
-from imaging.disk.device import Disk
-from imaging.errors import ChunkInvalid, DiskTooSmall, UnsupportedDisk, VerifyFailed
-from imaging.manifest import ChunkRef, DiskImage, Manifest
+from imaging.chunks import open_in_place
+from imaging.errors import ChunkInvalid, VerifyFailed
+from imaging.manifest import ChunkRef, Manifest
 from imaging.pipeline import Progress, in_order, no_progress
+from imaging.placement import Placement
+from imaging.target import WIPE, Assignment, Target, check_target
 
-#: Unused bytes this near to a partition's ends are zeroed: signatures of what was there before lie in them,
-#: and would make blkid see two file systems (Btrfs at 64 KiB, md 0.90/1.0 and ZFS in the last 128 KiB).
-WIPE = 128 << 10
+__all__ = [
+    "WIPE",
+    "Deployed",
+    "DiskWriter",
+    "Fetch",
+    "Verification",
+    "check_target",
+    "deploy",
+    "scan",
+    "verify",
+    "verify_assigned",
+]
+
 #: A fetch that brings a damaged frame is asked again this often.
 _ATTEMPTS = 3
 
@@ -52,34 +62,13 @@ class Deployed(NamedTuple):
     seconds: dict[str, float]
 
 
-def check_target(disk: Disk, image: DiskImage) -> None:
-    """Raises DiskTooSmall with the numbers, or UnsupportedDisk when the sector sizes differ."""
-    if disk.size < image.minimum_size:
-        raise DiskTooSmall(disk.path, image.minimum_size, disk.size)
-    if disk.sector_size != image.sector_size:
-        raise UnsupportedDisk(
-            f"The disk {disk.path} has {disk.sector_size}-byte sectors, the image was captured from one with "
-            f"{image.sector_size}: choose a disk like that one, or capture an image from one like this."
-        )
-
-
-def _open(path: str | os.PathLike[str], manifest: Manifest, number: int, *, write: bool) -> Disk:
-    image = manifest.disks[number]
-    disk = Disk(path, write=write, sector_size=image.sector_size)
-    try:
-        check_target(disk, image)
-    except BaseException:
-        disk.close()
-        raise
-    return disk
-
-
 def scan(
     disk_path: str | os.PathLike[str],
     manifest: Manifest,
     progress: Progress = no_progress,
     *,
     disk: int = 0,
+    placement: Placement | None = None,
     workers: int | None = None,
 ) -> bytearray:
     """Hash the used runs of a disk against the manifest and tell what is wanted.
@@ -88,21 +77,25 @@ def scan(
     says which disk of the manifest this is. Stage told: ``scan``, in bytes. Raises DiskTooSmall,
     UnsupportedDisk, DiskBusy, DiskError.
     """
-    with _open(disk_path, manifest, disk, write=False) as opened:
-        return _compare(opened, manifest, disk, progress, "scan", workers)
+    return _scan(Assignment(disk, os.fspath(disk_path), placement), manifest, progress, workers)
+
+
+def _scan(assignment: Assignment, manifest: Manifest, progress: Progress, workers: int | None) -> bytearray:
+    with Target(manifest, assignment, write=False) as target:
+        return _compare(target, manifest, assignment.number, progress, "scan", workers)
 
 
 def _compare(
-    disk: Disk, manifest: Manifest, number: int, progress: Progress, stage: str, workers: int | None
+    target: Target, manifest: Manifest, number: int, progress: Progress, stage: str, workers: int | None
 ) -> bytearray:
     def differs(ref: ChunkRef) -> tuple[int, bool, int]:
-        data = read_masked(disk.fd, ref.offset, ref.length, ref.runs)
-        return ref.index, hash_chunk(data) != ref.hash, sum(size for _, size in ref.runs)
+        covered = target.coverage(ref)
+        return ref.index, covered > 0 and not target.matches(ref), covered
 
     want = bytearray(len(manifest.chunks))
     done, total = 0, manifest.disks[number].used
     count = workers or max(2, os.cpu_count() or 1)
-    os.posix_fadvise(disk.fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+    os.posix_fadvise(target.disk.fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
     pool = ThreadPoolExecutor(count, thread_name_prefix=stage)
     try:
         for index, wanted, used in in_order(pool, differs, _refs(manifest, number), ahead=4 * count):
@@ -124,21 +117,30 @@ def verify(
     progress: Progress = no_progress,
     *,
     disk: int = 0,
+    placement: Placement | None = None,
     workers: int | None = None,
 ) -> Verification:
     """Read the disk back past all caches and compare every used byte and both partition tables.
 
     Stage told: ``verify``, in bytes. Raises as :func:`scan` does.
     """
-    with _open(disk_path, manifest, disk, write=False) as opened:
-        opened.sync()
-        opened.drop_caches()
-        image = manifest.disks[disk]
-        want = _compare(opened, manifest, disk, progress, "verify", workers)
-        table_ok = image.table is None or all(
-            opened.read_at(offset, len(data)) == data
-            for offset, data in gpt.render(image.table, image.partitions, opened.size, opened.sector_size)
-        )
+    assignment = Assignment(disk, os.fspath(disk_path), placement)
+    return verify_assigned(assignment, manifest, progress, workers=workers)
+
+
+def verify_assigned(
+    assignment: Assignment,
+    manifest: Manifest,
+    progress: Progress = no_progress,
+    *,
+    workers: int | None = None,
+) -> Verification:
+    """As :func:`verify`, of a disk in the midst of its deploy."""
+    with Target(manifest, assignment, write=False) as target:
+        target.sync()
+        target.disk.drop_caches()
+        want = _compare(target, manifest, assignment.number, progress, "verify", workers)
+        table_ok = target.table_right()
     return Verification([index for index, wanted in enumerate(want) if wanted], table_ok)
 
 
@@ -151,23 +153,31 @@ class DiskWriter:
 
     def __init__(
         self,
-        disk_path: str | os.PathLike[str],
+        disk_path: str | os.PathLike[str] | Assignment,
         manifest: Manifest,
         want: bytes | bytearray | None = None,
         *,
         disk: int = 0,
     ) -> None:
         """Raises DiskTooSmall, UnsupportedDisk, DiskBusy, DiskError."""
-        self._manifest, self._image = manifest, manifest.disks[disk]
+        assignment = (
+            disk_path if isinstance(disk_path, Assignment) else Assignment(disk, os.fspath(disk_path))
+        )
+        self._manifest = manifest
         chunks = manifest.chunks
-        self._want = bytearray(want) if want is not None else bytearray(ref.disk == disk for ref in chunks)
-        if len(self._want) != len(chunks):
-            raise ValueError(f"want has {len(self._want)} bytes for {len(chunks)} chunks")
         self._lock = threading.Lock()
-        self._remaining = sum(self._want)
         self.written = 0
         self.bytes_written = 0
-        self._disk = _open(disk_path, manifest, disk, write=True)
+        self._target = Target(manifest, assignment, write=True)
+        if want is not None:
+            self._want = bytearray(want)
+        else:
+            number = assignment.number
+            self._want = bytearray(ref.disk == number and self._target.coverage(ref) > 0 for ref in chunks)
+        self._remaining = sum(self._want)
+        if len(self._want) != len(chunks):
+            self.close()
+            raise ValueError(f"want has {len(self._want)} bytes for {len(chunks)} chunks")
 
     @property
     def remaining(self) -> int:
@@ -194,56 +204,41 @@ class DiskWriter:
             return False
         if not self._want[index]:
             return True
-        ref = self._manifest.chunks[index]
+        return self._put(self._manifest.chunks[index], frame) > 0
+
+    def _put(self, ref: ChunkRef, frame: bytes) -> int:
+        """Bytes written; 0 = the frame is not this chunk."""
         try:
-            data = memoryview(open_frame(ref.hash, frame))
+            data = open_in_place(ref.hash, frame)
         except ChunkInvalid:
-            return False
+            return 0
         if len(data) != ref.length:
-            return False
-        for start, size in ref.runs:
-            write_exactly(self._disk.fd, data[start : start + size], ref.offset + start)
+            return 0
+        size = self._target.write(ref, data)
         with self._lock:
-            if self._want[index]:
-                self._want[index] = 0
+            if self._want[ref.index]:
+                self._want[ref.index] = 0
                 self._remaining -= 1
                 self.written += 1
-                self.bytes_written += sum(size for _, size in ref.runs)
-        return True
+                self.bytes_written += size
+        return size
+
+    def discard(self) -> int:
+        """Tell the disk what it need not keep (:meth:`Target.discard`); before anything is written."""
+        return self._target.discard()
 
     def finish(self) -> None:
-        """Write the partition table for this disk's size, both copies, and wait until all is on the medium.
+        """Write the partition table for this disk's size, and wait until all is on the medium.
 
         The table comes last: a blank disk whose deploy was cut off does not look bootable. Raises DiskError;
         ValueError while chunks are still wanted.
         """
         if self._remaining:
             raise ValueError(f"{self._remaining} chunks are still wanted")
-        self._wipe_stale_signatures()
-        self._disk.sync()
-        if self._image.table is not None:
-            size, sector_size = self._disk.size, self._disk.sector_size
-            # The backup first, as UEFI 2.10 §5.3.2 wants it: if power fails between, one copy is valid.
-            for offset, data in reversed(
-                gpt.render(self._image.table, self._image.partitions, size, sector_size)
-            ):
-                write_exactly(self._disk.fd, memoryview(data), offset)
-                self._disk.sync()
-            self._disk.reread_table()
-
-    def _wipe_stale_signatures(self) -> None:
-        runs = list(self._image.runs)
-        for p in self._image.partitions:
-            if p.capture == "whole":
-                continue
-            end = p.start + p.size
-            edges = [(p.start, min(p.start + WIPE, end)), (max(end - WIPE, p.start), end)]
-            for begin, stop in edges:
-                for start, length in _gaps(begin, stop, runs):
-                    write_exactly(self._disk.fd, memoryview(bytes(length)), start)
+        self._target.finish()
 
     def close(self) -> None:
-        self._disk.close()
+        self._target.close()
 
     def __enter__(self) -> "DiskWriter":
         return self
@@ -254,22 +249,8 @@ class DiskWriter:
         self.close()
 
 
-def _gaps(begin: int, end: int, runs: Iterable[tuple[int, int]]) -> Iterable[tuple[int, int]]:
-    """(start, length) of what lies between ``begin`` and ``end`` and in no run; runs are ascending."""
-    for start, length in runs:
-        if start + length <= begin:
-            continue
-        if start >= end:
-            break
-        if start > begin:
-            yield begin, start - begin
-        begin = start + length
-    if begin < end:
-        yield begin, end - begin
-
-
 def deploy(
-    disk_path: str | os.PathLike[str],
+    disk_path: str | os.PathLike[str] | Assignment,
     manifest: Manifest,
     fetch: Fetch,
     progress: Progress = no_progress,
@@ -277,16 +258,22 @@ def deploy(
     disk: int = 0,
     full: bool = False,
     check: bool = True,
+    discard: bool = False,
     workers: int | None = None,
 ) -> Deployed:
     """Make a disk equal to the image: scan, fetch and write what differs, verify.
 
-    ``full`` skips the scan and writes everything; ``check=False`` leaves out the final verify. Chunks that
-    read back wrong are fetched and written once more. Stages told: ``scan``, ``write``, ``verify``, in bytes.
+    ``disk_path`` may be an :class:`Assignment`, which places the image on a disk of another size (what file
+    systems need afterwards is the caller's business). ``full`` skips the scan and writes everything;
+    ``check=False`` leaves out the final verify; ``discard`` tells the disk first what it need not keep.
+    Chunks that read back wrong are fetched and written once more. Stages told: ``scan``, ``write``,
+    ``verify``, in bytes.
 
     Raises DiskTooSmall, UnsupportedDisk, DiskBusy, DiskError, ChunkInvalid when ``fetch`` keeps bringing
     damaged frames, VerifyFailed, and whatever ``fetch`` raises.
     """
+    assignment = disk_path if isinstance(disk_path, Assignment) else Assignment(disk, os.fspath(disk_path))
+    total = len(manifest.disks[assignment.number].grid)
     seconds = {"scan": 0.0, "write": 0.0, "verify": 0.0}
 
     def timed(stage: str, since: float) -> float:
@@ -295,32 +282,34 @@ def deploy(
         return now
 
     clock = time.monotonic()
-    want = None if full else scan(disk_path, manifest, progress, disk=disk, workers=workers)
+    want = None if full else _scan(assignment, manifest, progress, workers)
     clock = timed("scan", clock)
     fetched = written = kept = 0
     for attempt in (1, 2):
-        with DiskWriter(disk_path, manifest, want, disk=disk) as writer:
+        with DiskWriter(assignment, manifest, want) as writer:
             if attempt == 1:
-                kept = len(manifest.disks[disk].grid) - writer.remaining
+                kept = total - writer.remaining
+                if discard:
+                    writer.discard()
             fetched += _fill(writer, manifest, fetch, progress, workers)
             writer.finish()
             written += writer.written
         clock = timed("write", clock)
         if not check:
             break
-        result = verify(disk_path, manifest, progress, disk=disk, workers=workers)
+        result = verify_assigned(assignment, manifest, progress, workers=workers)
         clock = timed("verify", clock)
         if result.ok:
             break
         if attempt == 2:
             raise VerifyFailed(
-                f"The disk {os.fspath(disk_path)} does not keep what is written ({len(result.bad)} chunks"
+                f"The disk {assignment.path} does not keep what is written ({len(result.bad)} chunks"
                 f"{'' if result.table_ok else ' and the partition table'} read back wrong twice): replace it."
             )
         want = bytearray(len(manifest.chunks))
         for index in result.bad:
             want[index] = 1
-    return Deployed(len(manifest.disks[disk].grid), kept, written, fetched, seconds)
+    return Deployed(total, kept, written, fetched, seconds)
 
 
 def _fill(

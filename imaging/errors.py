@@ -108,10 +108,10 @@ class DiskTooSmall(DiskError):
 
     code = "disk-too-small"
 
-    def __init__(self, path: str, needed: int, size: int) -> None:
+    def __init__(self, path: str, needed: int, size: int, advice: str = "") -> None:
         super().__init__(
             f"The disk {path} is too small for this image: it has {size} bytes, the image needs {needed}. "
-            "Choose a larger disk, or capture the image from a smaller one."
+            + (advice or "Choose a larger disk, or capture the image from a smaller one.")
         )
         self.needed, self.size = needed, size
 
@@ -122,10 +122,28 @@ class UnsupportedDisk(DiskError):
     code = "disk-unsupported"
 
 
+class PlacementRefused(DiskError):
+    """The image cannot be put on this disk in the way that was asked for."""
+
+    code = "placement-refused"
+
+
+class TableDiffers(DiskError):
+    """Single partitions were asked for, and the target's own are not like those of the image."""
+
+    code = "table-differs"
+
+
 class FilesystemDirty(UnsupportedDisk):
     """A file system was not shut down cleanly, so its map of used blocks cannot be trusted."""
 
     code = "filesystem-dirty"
+
+
+class FilesystemUnsupported(UnsupportedDisk):
+    """A partition holds something whose used blocks nobody can tell, and nobody asked for all its bytes."""
+
+    code = "filesystem-unsupported"
 
 
 class ToolMissing(ImagingError):
@@ -138,6 +156,18 @@ class VerifyFailed(DiskError):
     """After writing, the disk read back differs from the manifest."""
 
     code = "verify-failed"
+
+
+class ResizeFailed(ImagingError):
+    """A file system could not be grown, shrunk or measured; the sentence has what the tool said."""
+
+    code = "resize-failed"
+
+
+class IdentitiesFailed(ImagingError):
+    """New GUIDs, UUIDs or the references to them could not be written."""
+
+    code = "identities-failed"
 
 
 class CustomiseError(ImagingError):

@@ -32,8 +32,8 @@ STORE_ATTEMPTS = 5  # then the batch is given up, counted: the journal must neve
 
 @dataclass(frozen=True)
 class Record:
-    """One line of the journal. `plane`: dhcp tftp boot agent multicast api ui schedule task doctor server;
-    `kind`: past participle."""
+    """One line of the journal. `plane`: dhcp tftp boot agent multicast api ui schedule task job doctor
+    server; `kind`: past participle."""
 
     plane: str
     kind: str
@@ -51,7 +51,7 @@ class Record:
 class Change:
     """Something people look at has changed; nothing is written down. Pages read the thing again."""
 
-    what: str  # operation | task | host | image | group | schedule | boot_entry
+    what: str  # operation | task | host | image | group | schedule | boot_entry | job
     id: str
     operation_id: str | None = None
     host_id: int | None = None

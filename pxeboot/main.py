@@ -32,7 +32,7 @@ from pxeboot.adapters.listening import ServiceFailed, http_addresses, http_socke
 from pxeboot.adapters.plan import Plan, make_plan
 from pxeboot.adapters.reload import Reloader
 from pxeboot.errors import AppError, ConfigError
-from pxeboot.services import auth, journal, schedules, tasks
+from pxeboot.services import attempts, auth, jobs, journal, schedules
 from pxeboot.settings import Settings, refuse
 
 log = logging.getLogger("pxeboot")
@@ -41,6 +41,7 @@ STOP_SECONDS = 2  # what an open response gets after live streams and agents wer
 REAP_SECONDS = 2.0
 SCHEDULE_SECONDS = 1.0
 PRUNE_SECONDS = 600.0
+CARE_SECONDS = 60.0  # how often the store's keeper looks whether something is due
 ADDRESS_SECONDS = 60.0  # how long a late address is waited for
 
 
@@ -134,11 +135,16 @@ class _Daemon:
         sockets = await asyncio.to_thread(http_sockets, self._settings, plan.interfaces)
         # The heaviest import of all (FastAPI, pages) happens off the loop and before anything answers.
         http = await asyncio.to_thread(_http_server, services)
+
+        def keep() -> None:
+            services.keeper.tick(datetime.now(UTC))
+
         async with asyncio.TaskGroup() as group:
             running = [
                 group.create_task(self._reaper(services), name="reaper"),
                 group.create_task(self._scheduler(services), name="scheduler"),
                 group.create_task(self._pruner(services), name="pruner"),
+                group.create_task(self._every(CARE_SECONDS, keep), name="storekeeper"),
                 group.create_task(services.sessions.run(), name="multicast"),
                 group.create_task(services.doctor.run(self._settings.doctor.every_seconds), name="doctor"),
             ]
@@ -197,10 +203,10 @@ class _Daemon:
         def look() -> None:
             now, rules = datetime.now(UTC), services.settings.tasks
             with services.read() as session:
-                late = tasks.waiting_too_long(session, rules, now=now, since=since)
+                late = attempts.waiting_too_long(session, rules, now=now, since=since)
             if late:
                 with services.write() as session:
-                    tasks.reap(session, rules, now=now, since=since)
+                    attempts.reap(session, rules, now=now, since=since)
 
         await self._every(REAP_SECONDS, look)
 
@@ -213,7 +219,13 @@ class _Daemon:
                 due = schedules.due(session, now=now)
             for schedule_id in due:
                 with services.write() as session:
-                    schedules.run(session, schedule_id, settings=services.settings, now=now)
+                    schedules.run(
+                        session,
+                        schedule_id,
+                        settings=services.settings,
+                        now=now,
+                        allow=services.keeper.check_room,
+                    )
 
         await self._every(SCHEDULE_SECONDS, look)
 
@@ -265,6 +277,7 @@ def _open(settings: Settings, plan: Plan) -> Services:
         with services.write() as session:
             password = auth.ensure_first_admin(session, data_dir)
             auth.ensure_cli_token(session, data_dir, now=datetime.now(UTC))
+            jobs.tell_forgotten(session, services.journal, now=datetime.now(UTC))
     except BaseException:
         container.close(services)
         raise

@@ -22,6 +22,8 @@ from webui.views import (
     operations,
     schedules,
     sign_in,
+    store,
+    versions,
 )
 
 HERE = Path(__file__).resolve().parent
@@ -35,7 +37,9 @@ def mount(app: FastAPI) -> None:
         home,
         hosts,
         groups,
+        versions,
         images,
+        store,
         deploy,
         operations,
         schedules,

@@ -17,7 +17,8 @@ from jinja2_fragments import render_block
 from markupsafe import Markup, escape
 
 from pxeboot import i18n
-from webui.words import FILTERS, N_, translated
+from webui.outcomes import outcome_lines
+from webui.words import FILTERS, N_, size, translated
 
 FLASH_COOKIE = "pxeboot_flash"
 
@@ -29,6 +30,7 @@ STATES = {
     "scheduled": N_("scheduled"),
     "queued": N_("waits for its machine"),
     "booting": N_("booting"),
+    "waiting": N_("waits for another job"),
     "running": N_("running"),
     "verifying": N_("verifying"),
     "done": N_("done"),
@@ -82,18 +84,6 @@ def when(context: Context, value: datetime | None, zone: str = "") -> Markup | s
     return Markup('<time datetime="{0}" title="{0}">{1}</time>').format(exact, f"{local:%Y-%m-%d %H:%M:%S}")
 
 
-def size(count: int) -> str:
-    """Bytes as people read them, powers of ten; nothing for 0."""
-    if not count:
-        return ""
-    value = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"
-
-
 environment = Environment(
     loader=FileSystemLoader(Path(__file__).resolve().parent / "templates"),
     autoescape=True,
@@ -103,7 +93,12 @@ environment = Environment(
     lstrip_blocks=True,
 )
 environment.filters.update(
-    state_text=state_text, stage_text=stage_text, action_text=action_text, when=when, size=size
+    state_text=state_text,
+    stage_text=stage_text,
+    action_text=action_text,
+    when=when,
+    size=size,
+    outcome_lines=outcome_lines,
 )
 environment.filters.update(FILTERS)
 # Global, because a block that is rendered alone does not run its template's imports.

@@ -22,6 +22,7 @@ PLANES = {
     "boot": N_("boot script"),
     "agent": N_("agent"),
     "task": N_("task"),
+    "job": N_("job"),
     "multicast": "multicast",
     "api": N_("change"),
     "ui": N_("sign-in"),
@@ -85,6 +86,18 @@ PARAMS = {
     "file": N_("File"),
     "url": "URL",
 }
+
+
+def size(count: int) -> str:
+    """Bytes as people read them, powers of ten; nothing for 0."""
+    if not count:
+        return ""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
 
 
 def translated(context: Context, table: Mapping[str, str], value: str) -> str:
@@ -185,7 +198,75 @@ def param_text(context: Context, value: str) -> str:
     return translated(context, PARAMS, value)
 
 
+DEPLOY_OPTIONS = {
+    "partitions": N_("only the partitions"),
+    "grow": N_("grow on a larger disk"),
+    "shrink": N_("shrink to a smaller disk"),
+    "identities": N_("identities"),
+    "discard": N_("discard unused blocks"),
+    "disks": N_("disks"),
+    "verify": N_("read everything back"),
+    "whole": N_("taken byte for byte"),
+    "exclude_windows_files": N_("leave Windows' page files out"),
+}
+TASKS = {
+    "capture": N_("Capture"),
+    "deploy": N_("Deploy"),
+    "inventory": N_("Inventory"),
+}
+VALUES = {
+    "True": N_("yes"),
+    "False": N_("no"),
+    "last": N_("the last one"),
+    "none": N_("none"),
+    "keep": N_("kept"),
+    "renew": N_("made new"),
+    "only": N_("the only one"),
+    "smallest": N_("the smallest"),
+    "largest": N_("the largest"),
+}
+
+
+@pass_context
+def task_text(context: Context, value: str) -> str:
+    """What a task does."""
+    return translated(context, TASKS, value)
+
+
+@pass_context
+def option_name(context: Context, key: str) -> str:
+    """What an option of a capture or deploy is about."""
+    return translated(context, DEPLOY_OPTIONS, key)
+
+
+@pass_context
+def option_value(context: Context, value: object) -> str:
+    """What was said about it."""
+    if isinstance(value, list):
+        return ", ".join(option_value(context, item) for item in value)
+    if isinstance(value, Mapping):  # a rule for a disk
+        return " ".join(option_value(context, value[key]) for key in ("rule", "value") if value.get(key))
+    return translated(context, VALUES, str(value))
+
+
+@pass_context
+def change_text(context: Context, value: str) -> str:
+    """What became of a partition between two versions."""
+    return translated(context, CHANGES, value)
+
+
+CHANGES = {
+    "same": N_("the same"),
+    "changed": N_("changed"),
+    "added": N_("new"),
+    "removed": N_("gone"),
+}
+
 FILTERS = {
+    "task_text": task_text,
+    "option_name": option_name,
+    "option_value": option_value,
+    "change_text": change_text,
     "plane_text": plane_text,
     "lease_text": lease_text,
     "user_text": user_text,

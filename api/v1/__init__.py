@@ -10,11 +10,13 @@ from api.v1 import (
     groups,
     hosts,
     images,
+    jobs,
     leases,
     operations,
     schedules,
     server,
     settings,
+    store,
     tokens,
 )
 
@@ -25,7 +27,9 @@ PARTS = (
     boot_entries,
     customise,
     images,
+    store,
     operations,
+    jobs,
     schedules,
     leases,
     tokens,

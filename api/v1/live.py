@@ -130,6 +130,33 @@ async def operation_stream(these: Services, operation_id: str) -> StreamingRespo
     return StreamingResponse(body(), media_type="text/event-stream", headers=HEADERS)
 
 
+def job_stream(these: Services, job_id: str) -> StreamingResponse:
+    """The job as it is now, again at each change, and `end` when it is over. NotFound(job)."""
+    these.jobs.get(job_id)
+
+    async def body() -> AsyncIterator[str]:
+        def wants(message: Record | Change) -> bool:
+            return isinstance(message, Change) and (message.what, message.id) == ("job", job_id)
+
+        with these.journal.subscribe(wants) as live:
+            view, sent = these.jobs.get(job_id), ""
+            while True:
+                text = view.model_dump_json()
+                if text != sent:
+                    yield encode("job", text)
+                    sent = text
+                if view.finished_at is not None:
+                    yield encode("end", json.dumps({"state": view.state}))
+                    return
+                if await live.get(KEEPALIVE_SECONDS) is None and not live.closed:
+                    yield ": still here\n\n"
+                if live.closed:
+                    return
+                view = these.jobs.get(job_id)
+
+    return StreamingResponse(body(), media_type="text/event-stream", headers=HEADERS)
+
+
 def describe(message: Message) -> tuple[str, str]:
     """Event name and JSON of a journal message, for the stream of everything."""
     if isinstance(message, Lagged):

@@ -42,7 +42,9 @@ async def start_operation(
         these,
         who,
         key,
-        lambda session: operations.start(session, body, actor=who.name, settings=these.settings),
+        lambda session: operations.start(
+            session, body, actor=who.name, settings=these.settings, allow=these.keeper.check_room
+        ),
     )
 
 

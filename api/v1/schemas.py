@@ -175,11 +175,14 @@ class GroupReset(Body):
     """What a reset may say; all of it may be left out."""
 
     image: str | None = Field(
-        None, max_length=80, description="`debian` or `debian@3`; default: the group's image."
+        None, max_length=140, description="`debian`, `debian@3` or `debian@TAG`; default: the group's image."
     )
     transport: Literal["multicast", "http"] = "multicast"
     force_full: bool = False
     then: Literal["reboot", "poweroff"] | None = None
+    deploy: dict[str, Any] | None = Field(
+        None, max_length=20, description="Options over the image's defaults (docs/api.md)."
+    )
 
 
 class ImageCreate(Body):
@@ -190,16 +193,55 @@ class ImageCreate(Body):
 
 
 class ImageUpdate(Body):
-    """Only the members given are changed."""
+    """Only the members given are changed, also those of `params`; null takes one of these away."""
 
     name: str | None = Field(None, min_length=1, max_length=80)
     description: str | None = Field(None, max_length=500)
+    params: dict[str, Any] | None = Field(
+        None,
+        max_length=10,
+        description="`capture`, `deploy`: default options; `keep`: newest versions that a prune keeps.",
+    )
 
 
 class ImageDetail(ImageView):
     """An image with its versions, newest first."""
 
     history: list[VersionView]
+
+
+class Rollback(Body):
+    """Which version becomes the current one."""
+
+    version: str | None = Field(
+        None,
+        max_length=70,
+        description="Number or tag; `latest`: follow the newest again; null: the one before the current one.",
+    )
+
+
+class TagSet(Body):
+    """Which version gets the tag."""
+
+    version: str = Field(min_length=1, max_length=70, description="Number or tag, as text.")
+
+
+class VerifyOrder(Body):
+    """What is read again."""
+
+    image: str | None = Field(None, max_length=140, description="`debian@3`; null: the whole store.")
+
+
+class PruneOrder(Body):
+    """Whose versions are looked at."""
+
+    image: str | None = Field(None, max_length=80, description="One image; null: all.")
+
+
+class ScrubOrder(Body):
+    """How a scrub begins."""
+
+    restart: bool = Field(False, description="Begin anew, even if the last one was stopped half-way.")
 
 
 class ScheduleCreate(Body):

@@ -1,4 +1,4 @@
-"""The capture task: read the disk once, send what the server lacks, then the manifest that makes it a
+"""The capture task: read the disks once, send what the server lacks, then the manifest that makes it a
 version.
 """
 
@@ -11,24 +11,24 @@ from imaging.agent.disks import Disk
 from imaging.agent.progress import Progress
 from imaging.agent.report import Result
 from imaging.agent.server import Server
-from imaging.capture import capture as capture_disk
+from imaging.capture import capture_disks
+from imaging.options import CaptureOptions
 
 
-def capture(task: dict[str, Any], disk: Disk, server: Server, progress: Progress) -> Result:
-    """Capture ``disk`` for ``task``. The disk is only read.
+def capture(task: dict[str, Any], disks: Sequence[Disk], server: Server, progress: Progress) -> Result:
+    """Capture ``disks`` for ``task`` into one image. They are only read.
 
     Raises ``AgentError`` for what the server refuses (``store-full`` …), ``ImagingError`` for what the disk
     does not allow.
     """
     id = str(task["id"])
+    options = CaptureOptions.from_task(task.get("capture"))
     # The upload runs in a thread of its own: one connection for the questions, one for the data.
     uploader = server.another()
 
     def missing(hashes: Sequence[bytes]) -> list[bool]:
         progress.check()
-        lacks = server.missing(id, list(hashes))
-        progress.add(kept=lacks.count(False))
-        return lacks
+        return server.missing(id, list(hashes))
 
     def upload(frames: Sequence[tuple[bytes, bytes]]) -> None:
         progress.check()
@@ -40,10 +40,16 @@ def capture(task: dict[str, Any], disk: Disk, server: Server, progress: Progress
         progress.message = sentence
         progress.say(sentence)
 
-    progress.enter("scan", disk.size)
+    progress.enter("scan", sum(disk.size for disk in disks))
     try:
-        manifest = capture_disk(
-            disk.path, missing=missing, upload=upload, progress=progress.stage_at, tell=tell
+        manifest = capture_disks(
+            [disk.path for disk in disks],
+            missing=missing,
+            upload=upload,
+            progress=progress.stage_at,
+            tell=tell,
+            options=options,
+            room=lambda needed: server.room(id, needed),
         )
     finally:
         uploader.close()

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 from urllib.parse import quote
 
 from imaging.agent.console import Console
+from imaging.agent.disks import Disk
 from imaging.agent.i18n import gettext as _
 from imaging.agent.progress import Progress
 from imaging.agent.server import Server
 from imaging.customise import Customiser, from_task
 from imaging.errors import CustomiseError
+from imaging.manifest import Manifest
 
 
 def prepare(
     task: dict[str, Any],
-    disks: Sequence[tuple[str, int]],
+    disks: Sequence[Disk],
+    manifest: Manifest,
+    partitions: Collection[int] | None,
     server: Server,
     console: Console,
     progress: Progress,
 ) -> Customiser:
-    """Read the task's order for these disks (path, sector size), before anything is written.
+    """Read the task's order for these disks, before anything is written.
+
+    ``partitions``: only these are deployed, and so only these are customised.
 
     Raises CustomiseError when the order makes no sense, or the server could not put it together.
     """
@@ -31,7 +37,10 @@ def prepare(
         progress.message = step
 
     customiser = Customiser(
-        order, disks, source=_FromServer(server, str(task["id"])),
+        order,
+        [(disk.path, image.sector_size) for disk, image in zip(disks, manifest.disks, strict=True)],
+        only=None if partitions is None else frozenset(partitions),
+        source=_FromServer(server, str(task["id"])),
         tell=console.say, begin=begin, check=progress.check,
     )  # fmt: skip
     # The same list: what was done is in the outcome also when a later step fails.

@@ -21,6 +21,7 @@ class Demand:
 
     def __init__(self, count: int) -> None:
         self.count = count
+        self.skipped = 0
         # Told, outside the lock, what has become wanted and what is on the disk: the multicast receiver.
         self.on_wanted: Callable[[list[int]], None] = lambda indexes: None
         self.on_done: Callable[[int], None] = lambda index: None
@@ -53,6 +54,14 @@ class Demand:
         with self.changed:
             for index in range(self.count):
                 self._set(index, WANTED if index in wanted else DONE)
+
+    def skip(self, indexes: Iterable[int]) -> None:
+        """These are not for this machine: they count as being there."""
+        with self.changed:
+            for index in indexes:
+                if self._states[index] == UNKNOWN:
+                    self._set(index, DONE)
+                    self.skipped += 1
 
     def start_scan(self, index: int) -> bool:
         """Claim a chunk for reading it from the disk; False when its state is known or being made."""

@@ -1,4 +1,4 @@
-"""The deploy task: bring one disk to what a signed manifest says, and prove it by reading it back.
+"""The deploy task: bring disks to what a signed manifest says, and prove it by reading them back.
 
 The disk is the state: whatever it holds already is kept, so a deploy that was cut off goes on where it was.
 Chunks come by multicast where a session is heard, over HTTP where not; both are checked by the same hashes
@@ -7,10 +7,15 @@ before they are written.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import tempfile
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from imaging.agent import customise
+from imaging.agent.afterwards import afterwards
 from imaging.agent.console import Console
 from imaging.agent.demand import Demand
 from imaging.agent.disks import Disk, human
@@ -22,10 +27,11 @@ from imaging.agent.report import Result
 from imaging.agent.restore import Restore
 from imaging.agent.scan import Scan, nothing_in_common
 from imaging.agent.server import Server
-from imaging.deploy import DiskWriter, check_target, verify
-from imaging.disk.device import Disk as OpenDisk
-from imaging.errors import SignatureInvalid, VerifyFailed
+from imaging.deploy import Verification, verify_assigned
+from imaging.errors import PlacementRefused, SignatureInvalid, VerifyFailed
 from imaging.manifest import CHUNK_SIZE, Manifest
+from imaging.options import DeployOptions
+from imaging.target import Assignment, Target, assign
 
 Task = dict[str, Any]
 
@@ -34,7 +40,7 @@ _VERIFY_ROUNDS = 3
 
 def deploy(
     task: Task,
-    disk: Disk,
+    disks: Sequence[Disk],
     server: Server,
     console: Console,
     progress: Progress,
@@ -42,24 +48,28 @@ def deploy(
     *,
     simulated: bool,
 ) -> Result:
-    """Deploy the task's manifest to ``disk``; every chunk has been read back and is right on return.
+    """Deploy the task's manifest to ``disks``, one per disk of the image; every chunk has been read back and
+    is right on return.
 
     Raises ``AgentError`` and ``ImagingError`` with the codes listed in docs/agent.md. Nothing is written
-    before manifest, signature, disk size and sector size have been checked.
+    before manifest, signature, and the sizes, sector sizes and tables of all disks have been checked.
     """
+    options = DeployOptions.from_task(task.get("deploy"))
     manifest = fetch_manifest(server, str(task["manifest"]), key)
-    if len(manifest.disks) != 1:
-        raise AgentError(
-            "manifest-several-disks",
-            f"This image has {len(manifest.disks)} disks; this agent restores images of one disk.",
-        )
-    disks = [(disk.path, manifest.disks[0].sector_size)]
-    customiser = customise.prepare(task, disks, server, console, progress)
-    customiser.before()
-    progress.chunks["total"] = len(manifest.chunks)
     console.say(f"agent: image chunks={len(manifest.chunks)} used={human(manifest.used)}")
-    receive(task, manifest, disk, server, console, progress)
-    prove(task, manifest, disk, server, console, progress)
+    with contextlib.ExitStack() as spills:
+        assignments = plan(manifest, disks, options, console, spills)
+        customiser = customise.prepare(task, disks, manifest, options.partitions, server, console, progress)
+        customiser.before()
+        receive(task, manifest, assignments, server, console, progress, discard=options.discard)
+        if options.verify:
+            prove(task, manifest, assignments, server, console, progress)
+        for disk, given in zip(disks, assignments, strict=True):
+            assert given.placement is not None
+            afterwards(
+                task, manifest, given.placement, disk, console, progress,
+                number=given.number, spill=given.spill, simulated=simulated,
+            )  # fmt: skip
     customise.finish(customiser, console, progress)
     if not simulated:
         network_first(console)
@@ -85,28 +95,91 @@ def fetch_manifest(server: Server, id: str, key: bytes) -> Manifest:
     return manifest
 
 
+def plan(
+    manifest: Manifest, disks: Sequence[Disk], options: DeployOptions, console: Console,
+    spills: contextlib.ExitStack,
+) -> list[Assignment]:  # fmt: skip
+    """Which disk of the image goes where, and how; temporary files it needs are closed with ``spills``.
+
+    Raises ``AgentError`` ``manifest-several-disks`` when the task does not name a disk for each, and what
+    :func:`imaging.target.assign` raises.
+    """
+    if len(manifest.disks) != len(disks):
+        raise AgentError(
+            "manifest-several-disks",
+            f"This image has {len(manifest.disks)} disks, and the task says for {len(disks)} where they go: "
+            "give one rule per disk of the image.",
+        )
+    if options.partitions is not None and len(disks) > 1:
+        raise PlacementRefused(
+            "Single partitions can be deployed from images of one disk only: deploy the whole image."
+        )
+    assignments = []
+    for number, disk in enumerate(disks):
+        given = assign(manifest, number, disk.path, options, spill_limit=_spill_limit())
+        placement = given.placement
+        assert placement is not None
+        if placement.cut is not None:
+            given.spill = _spill(placement.cut.spill, spills)
+        if not placement.is_identity:
+            places = " ".join(f"{p.number}:{p.start}+{p.size}" for p in placement.partitions)
+            cut = placement.cut.number if placement.cut else "none"
+            grown = ",".join(map(str, placement.grown)) or "none"
+            only = "all" if placement.only is None else ",".join(map(str, placement.only))
+            console.say(f"agent: placed disk={disk.path} written={only} grown={grown} cut={cut} {places}")
+        assignments.append(given)
+    return assignments
+
+
+def _spill(size: int, spills: contextlib.ExitStack) -> int:
+    """An empty sparse temporary file (memory, in the boot environment) as an open file."""
+    file = spills.enter_context(tempfile.TemporaryFile(prefix="pxeboot-spill-"))  # noqa: SIM115
+    os.ftruncate(file.fileno(), size)
+    return file.fileno()
+
+
+def _spill_limit() -> int:
+    """Bytes of a partition's cut-off end that this machine can hold: half of its free memory."""
+    with open("/proc/meminfo", encoding="ascii") as file:
+        free = dict(line.split(":", 1) for line in file).get("MemAvailable", "0 kB")
+    return int(free.split()[0]) * 1024 // 2
+
+
 def receive(
-    task: Task, manifest: Manifest, disk: Disk, server: Server, console: Console, progress: Progress,
-    wanted: list[int] | None = None,
+    task: Task, manifest: Manifest, assignments: Sequence[Assignment], server: Server, console: Console,
+    progress: Progress, *, wanted: list[int] | None = None, discard: bool = False,
 ) -> None:  # fmt: skip
-    """Find out what the disk lacks, and get and write it; ``wanted`` = only these chunks, without a scan."""
-    image = manifest.disks[0]
+    """Find out what the disks lack, and get and write it, then their tables.
+
+    ``wanted`` = only these chunks, without a scan; ``discard`` = tell the disks first what they need not
+    keep.
+    """
     demand = Demand(len(manifest.chunks))
-    with OpenDisk(disk.path, write=True, sector_size=image.sector_size) as target:
-        check_target(target, image)
-        restore = Restore(manifest, target.fd, demand, progress)
+    with contextlib.ExitStack() as opened:
+        targets = {
+            given.number: opened.enter_context(Target(manifest, given, write=True)) for given in assignments
+        }
+        restore = Restore(manifest, targets, demand, progress)
         session = task.get("session")
         if wanted is not None:
             demand.only(wanted)
             session = None
-        progress.enter("scan", _bytes(manifest))
+        else:
+            demand.skip(restore.foreign())
+            progress.chunks["total"] = demand.count - demand.skipped
+        progress.enter("scan", _bytes(demand))
+        if discard:
+            for given in assignments:
+                size = targets[given.number].discard(progress.check)
+                console.say(f"agent: discarded disk={given.path} bytes={size}")
         full = wanted is not None or bool(task.get("force_full")) or nothing_in_common(restore)
         _transfer(task, manifest, restore, server, console, progress, session, full=full)
         progress.enter("write")
-        target.sync()
-    # Only the chunks' bytes so far; this writes both copies of the partition table for this disk's size.
-    with DiskWriter(disk.path, manifest, bytes(len(manifest.chunks))) as writer:
-        writer.finish()
+        # Only the chunks' bytes so far. The tables come last, all disks' content being on the medium.
+        for target in targets.values():
+            target.sync()
+        for target in targets.values():
+            target.finish()
 
 
 def _transfer(
@@ -133,8 +206,8 @@ def _transfer(
                     scan = None
                     listener.scanned()
                 if progress.stage != "receive":
-                    progress.enter("receive", _bytes(manifest))
-                progress.done = demand.done * CHUNK_SIZE
+                    progress.enter("receive", _bytes(demand))
+                progress.done = (demand.done - demand.skipped) * CHUNK_SIZE
             before = fetchers.allowed
             now = fetchers.allow(listener.connections(time.monotonic()))
             if now != before:
@@ -152,26 +225,44 @@ def _transfer(
 
 
 def prove(
-    task: Task, manifest: Manifest, disk: Disk, server: Server, console: Console, progress: Progress
-) -> None:
-    """Read the whole disk back past the caches; chunks that read back wrong are fetched and written again.
+    task: Task, manifest: Manifest, assignments: Sequence[Assignment], server: Server, console: Console,
+    progress: Progress,
+) -> None:  # fmt: skip
+    """Read the disks back past the caches; chunks that read back wrong are fetched and written again.
 
     Raises VerifyFailed after ``_VERIFY_ROUNDS`` rounds.
     """
     for round in range(1, _VERIFY_ROUNDS + 1):
-        progress.enter("verify", manifest.used)
-        result = verify(disk.path, manifest, progress.stage_at)
+        result = _read_back(manifest, assignments, progress)
         if result.ok:
             progress.verified = True
             return
         if round == _VERIFY_ROUNDS:
+            where = ", ".join(given.path for given in assignments)
             raise VerifyFailed(
-                f"{len(result.bad)} of {len(manifest.chunks)} chunks read back wrong from {disk.path} after "
+                f"{len(result.bad)} of {len(manifest.chunks)} chunks read back wrong from {where} after "
                 f"{round} writes{'' if result.table_ok else ', and so does the partition table'}: "
                 "replace the disk or its cable."
             )
         console.say(f"agent: verify bad={len(result.bad)} table={'ok' if result.table_ok else 'bad'}")
-        receive(task, manifest, disk, server, console, progress, wanted=result.bad)
+        receive(task, manifest, assignments, server, console, progress, wanted=result.bad)
+
+
+def _read_back(manifest: Manifest, assignments: Sequence[Assignment], progress: Progress) -> Verification:
+    progress.enter("verify", manifest.used)
+    bad: list[int] = []
+    table_ok = True
+    before = 0
+    for given in assignments:
+
+        def tell(stage: str, done: int, total: int, before: int = before) -> None:
+            progress.stage_at(stage, before + done, manifest.used)
+
+        result = verify_assigned(given, manifest, tell)
+        bad += result.bad
+        table_ok = table_ok and result.table_ok
+        before += manifest.disks[given.number].used
+    return Verification(bad, table_ok)
 
 
 def network_first(console: Console) -> None:
@@ -185,5 +276,5 @@ def network_first(console: Console) -> None:
         console.say(sentence)
 
 
-def _bytes(manifest: Manifest) -> int:
-    return len(manifest.chunks) * CHUNK_SIZE
+def _bytes(demand: Demand) -> int:
+    return (demand.count - demand.skipped) * CHUNK_SIZE

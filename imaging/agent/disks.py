@@ -1,10 +1,9 @@
-"""The machine's disks as the kernel shows them, and the choice of one by rule, never by enumeration order."""
+"""The machine's disks as the kernel shows them; :mod:`imaging.agent.choice` chooses among them."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from imaging.agent.errors import AgentError
@@ -150,42 +149,6 @@ def file_disk(path: str, sector_size: int = 512) -> Disk:
     return Disk(name, path, size, sector_size, sector_size, "", "", "disk file", False, False, False, "file")
 
 
-def choose(disks: Sequence[Disk], rule: str, value: str = "") -> Disk:
-    """The one disk a task's rule means: ``only`` (the only internal disk), ``serial`` (or WWN), ``path``.
-
-    Removable, USB and read-only disks are never chosen. Raises ``AgentError``: ``disk-none``,
-    ``disk-ambiguous``, ``disk-not-internal``, ``disk-rule``; the sentence names the disks seen.
-    """
-    seen = "; ".join(
-        f"{d.described()}{f' [{d.why_not_internal()}]' if d.why_not_internal() else ''}" for d in disks
-    )
-    seen = seen or "no disk at all"
-    if rule == "only":
-        matching = [disk for disk in disks if not disk.why_not_internal()]
-        if not matching:
-            raise AgentError("disk-none", f"This machine has no internal disk to use; seen: {seen}.")
-        if len(matching) > 1:
-            names = "; ".join(disk.described() for disk in matching)
-            raise AgentError(
-                "disk-ambiguous",
-                f"This machine has {len(matching)} internal disks ({names}): choose one by serial number.",
-            )
-    elif rule == "serial":
-        wanted = value.strip().lower()
-        matching = [d for d in disks if wanted and wanted in (d.serial.lower(), d.wwn.lower())]
-    elif rule == "path":
-        wanted = os.path.realpath(value)
-        matching = [disk for disk in disks if os.path.realpath(disk.path) == wanted]
-    else:
-        raise AgentError("disk-rule", f"This agent does not know the disk rule {rule!r}.")
-    if not matching:
-        raise AgentError("disk-none", f"No disk has the {rule} {value!r}; seen: {seen}.")
-    if len(matching) > 1:
-        names = "; ".join(disk.described() for disk in matching)
-        raise AgentError("disk-ambiguous", f"{len(matching)} disks have the {rule} {value!r}: {names}.")
-    chosen = matching[0]
-    if reason := chosen.why_not_internal():
-        raise AgentError(
-            "disk-not-internal", f"Disk {chosen.described()} is not used because it is {reason}."
-        )
-    return chosen
+def given_paths(given: str) -> list[str]:
+    """The disks of ``--disk FILE[,FILE…]``; a file whose own name has a comma is one."""
+    return [given] if os.path.exists(given) else given.split(",")

@@ -69,7 +69,9 @@ def main(arguments: list[str] | None = None) -> int:
 def _options(arguments: list[str] | None) -> Options:
     parser = argparse.ArgumentParser(prog="python3 -m imaging.agent", description="pxeboot's agent")
     parser.add_argument("--cmdline", help="boot parameters (default: /proc/cmdline)")
-    parser.add_argument("--disk", help="use this disk or file, whatever the task's rule says")
+    parser.add_argument(
+        "--disk", help="use this disk or file (FILE,FILE for an image of two), whatever the task's rule says"
+    )
     parser.add_argument("--simulated", action="store_true", help="a simulated host: no real disks, no reboot")
     parser.add_argument("--inventory", help="JSON file laid over the simulated inventory")
     parser.add_argument("--log", help="append everything said to this file")
@@ -135,7 +137,7 @@ def _boot(options: Options, parameters: BootParameters, console: Console, server
 def take_inventory(options: Options, parameters: BootParameters) -> dict[str, Any]:
     """The inventory of this machine, or of the simulated one."""
     from imaging.agent import inventory
-    from imaging.agent.disks import file_disk
+    from imaging.agent.disks import file_disk, given_paths
 
     if not options.simulated:
         return inventory.collect()
@@ -147,7 +149,8 @@ def take_inventory(options: Options, parameters: BootParameters) -> dict[str, An
         except (OSError, ValueError) as error:
             raise AgentError("inventory-file", f"{options.inventory} cannot be read: {error}.") from error
     assert options.disk is not None
-    return inventory.simulated(file_disk(os.path.abspath(options.disk)), parameters.mac, given)
+    first = given_paths(options.disk)[0]
+    return inventory.simulated(file_disk(os.path.abspath(first)), parameters.mac, given)
 
 
 def _what(inventory: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from typing import Any
 
 from imaging.agent.console import Console
 from imaging.agent.disks import human
@@ -36,6 +37,8 @@ class Progress:
         self.message = ""
         self.chunks = {"total": 0, "kept": 0, "written": 0}
         self.notes: dict[str, object] = {}  # more members of the outcome
+        # What was changed on the disk after it was verified; goes into the outcome as it is.
+        self.afterwards: dict[str, Any] = {}
         self._task = task
         # Progress is news, not data: one quick try; the next tick brings the same and more.
         self._server = server.another(patience=0.0, timeout=_CALL_SECONDS)

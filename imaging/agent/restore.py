@@ -1,14 +1,16 @@
-"""The disk being restored: read a chunk and compare, or check a frame and put its used runs down."""
+"""The disks being restored: read a chunk and compare, or check a frame and put its used runs down."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 
 from imaging.agent.demand import Demand
 from imaging.agent.progress import Progress
-from imaging.chunks import hash_chunk, open_frame, read_masked, write_exactly
+from imaging.chunks import open_in_place
 from imaging.errors import ChunkInvalid
 from imaging.manifest import Manifest
+from imaging.target import Target
 
 # A chunk that came damaged this often will not get better: the store, or somebody on the network, is at
 # fault.
@@ -16,20 +18,30 @@ _MAX_BAD = 4
 
 
 class Restore:
-    """One disk of a manifest on its way to the target ``fd``; all methods may be called from any thread."""
+    """An image on its way to its ``targets`` (by disk of the manifest); methods may be called from any
+    thread.
+    """
 
-    def __init__(self, manifest: Manifest, fd: int, demand: Demand, progress: Progress) -> None:
+    def __init__(
+        self, manifest: Manifest, targets: Mapping[int, Target], demand: Demand, progress: Progress
+    ) -> None:
         self.chunks = manifest.chunks
         self.demand = demand
         self.progress = progress
-        self._fd = fd
+        self._targets = targets
         self._bad: dict[int, int] = {}
         self._lock = threading.Lock()
+
+    def foreign(self) -> list[int]:
+        """Chunks of which nothing is to be written here."""
+        if all(target.placement.only is None for target in self._targets.values()):
+            return []
+        return [ref.index for ref in self.chunks if not self._targets[ref.disk].coverage(ref)]
 
     def matches(self, index: int) -> bool:
         """Does the disk hold this chunk now? Raises DiskError."""
         chunk = self.chunks[index]
-        return hash_chunk(read_masked(self._fd, chunk.offset, chunk.length, chunk.runs)) == chunk.hash
+        return self._targets[chunk.disk].matches(chunk)
 
     def put(self, index: int, frame: bytes, *, multicast: bool) -> bool:
         """Check the frame of a *claimed* chunk, write it, and give the claim back; False when it was damaged.
@@ -40,11 +52,10 @@ class Restore:
         good = False
         chunk = self.chunks[index]
         try:
-            data = memoryview(open_frame(chunk.hash, frame))
+            data = open_in_place(chunk.hash, frame)
             if len(data) != chunk.length:
                 raise ChunkInvalid(chunk.hash, f"it has {len(data)} bytes, not {chunk.length}")
-            for start, length in chunk.runs:
-                write_exactly(self._fd, data[start : start + length], chunk.offset + start)
+            self._targets[chunk.disk].write(chunk, data)
             good = True
         except ChunkInvalid:
             with self._lock:

@@ -64,11 +64,11 @@ class Scan:
 
 def nothing_in_common(restore: Restore) -> bool:
     """Is this disk so foreign to the image that a scan is a waste? By a sample; zeros prove nothing."""
-    count = restore.demand.count
-    if count <= _SAMPLE:
+    unknown, _ = restore.demand.open_indexes()
+    if len(unknown) <= _SAMPLE:
         return False
     for number in range(_SAMPLE):
-        index = number * count // _SAMPLE
+        index = unknown[number * len(unknown) // _SAMPLE]
         chunk = restore.chunks[index]
         if chunk.hash != _hash_of_zeros(chunk.length) and restore.matches(index):
             return False

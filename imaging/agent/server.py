@@ -234,6 +234,11 @@ class Server:
             )
         return [byte == 1 for byte in body]
 
+    def room(self, task: str, needed: int) -> None:
+        """Ask whether ``needed`` bytes of new chunks have room; raises AgentError ``store-full``."""
+        path = f"/agent/v1/tasks/{task}/missing?needed={needed}"
+        self.call("POST", path, b"", "application/octet-stream")
+
     def put_chunks(self, task: str, records: bytes) -> int:
         """Upload records ``hash[32] length[u32 BE] zstd-frame``; the number the server stored."""
         answer = self.call(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from imaging.agent.choice import choose, choose_all
 from imaging.agent.console import Console
-from imaging.agent.disks import Disk, choose, file_disk, list_disks
+from imaging.agent.disks import Disk, file_disk, given_paths, list_disks
 from imaging.agent.errors import AgentError
 from imaging.agent.i18n import gettext as _
 from imaging.agent.progress import Progress
 from imaging.agent.report import Result, deliver, outcome, print_failure
 from imaging.agent.server import Server
+from imaging.options import ALL_DISKS, CaptureOptions, DeployOptions
 
 Task = dict[str, Any]
 
@@ -63,15 +65,19 @@ def _dispatch(
         raise AgentError(
             "task-unknown", f"This agent does not know the task {kind!r}: update the boot environment."
         )
-    chosen = find_disk(task, disk)
-    console.say(_("Disk: {disk}.").format(disk=chosen.described()))
     if kind == "capture":
         from imaging.agent.capture import capture
 
-        return capture(task, chosen, server, progress)
+        sources = find_sources(task, disk)
+        for source in sources:
+            console.say(_("Disk: {disk}.").format(disk=source.described()))
+        return capture(task, sources, server, progress)
     from imaging.agent.deploy import deploy
 
-    return deploy(task, chosen, server, console, progress, key, simulated=simulated)
+    targets = find_targets(task, disk)
+    for target in targets:
+        console.say(_("Disk: {disk}.").format(disk=target.described()))
+    return deploy(task, targets, server, console, progress, key, simulated=simulated)
 
 
 def find_disk(task: Task, given: str | None) -> Disk:
@@ -80,3 +86,30 @@ def find_disk(task: Task, given: str | None) -> Disk:
         return file_disk(given)
     rule = task.get("disk") or {}
     return choose(list_disks(), str(rule.get("rule") or "only"), str(rule.get("value") or ""))
+
+
+def find_targets(task: Task, given: str | None) -> list[Disk]:
+    """The disks of a deploy, one per disk of the image: those named to the agent (``FILE,FILE``), else by
+    the options' rules, else by the task's own. Raises ``AgentError``, OptionsError.
+    """
+    if given is not None:
+        return [file_disk(path) for path in given_paths(given)]
+    rules = DeployOptions.from_task(task.get("deploy")).disks
+    return [find_disk(task, None)] if rules is None else choose_all(list_disks(), rules)
+
+
+def find_sources(task: Task, given: str | None) -> list[Disk]:
+    """The disks of a capture, in the image's order: those named to the agent (``FILE,FILE``), else by the
+    options' rules (``all`` = every internal disk), else by the task's own. Raises ``AgentError``,
+    OptionsError.
+    """
+    rules = CaptureOptions.from_task(task.get("capture")).disks
+    if given is not None:
+        return [file_disk(path) for path in given_paths(given)]
+    if rules is None:
+        return [find_disk(task, None)]
+    seen = list_disks()
+    if rules == (ALL_DISKS,):
+        # None at all: the sentence of the rule "only" says what was seen.
+        return [disk for disk in seen if not disk.why_not_internal()] or [choose(seen, "only")]
+    return choose_all(seen, rules)

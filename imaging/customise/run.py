@@ -36,7 +36,8 @@ Place = tuple[System, str, Tree]
 class Customiser:
     """One order over the disks of one machine; ``steps`` has what was done, also after a failure.
 
-    ``check`` is called between and during steps and may raise to stop.
+    ``only``: touch no other partitions than these. ``check`` is called between and during steps and may
+    raise to stop.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Customiser:
         order: Order,
         disks: Sequence[tuple[str, int]],
         *,
+        only: frozenset[int] | None = None,
         source: Source | None = None,
         tell: Callable[[str], None] = lambda line: None,
         begin: Callable[[str], None] = lambda words: None,
@@ -53,7 +55,7 @@ class Customiser:
         self.steps = Steps(tell, order.mask, begin)
         self.named: list[int] = []  # partitions whose system got the host name
         self.systems: list[System] = []
-        self._disks, self._source = disks, source
+        self._disks, self._only, self._source = disks, only, source
         self._tell, self._check = tell, check
 
     # -- before the image
@@ -102,7 +104,8 @@ class Customiser:
             for path, sector_size in self._disks:
                 disk = stack.enter_context(Disk(path, write=True, sector_size=sector_size))
                 stack.callback(disk.sync)
-                disks.append((disk, read_layout(disk)[1]))
+                found = read_layout(disk)[1]
+                disks.append((disk, [p for p in found if self._only is None or p.number in self._only]))
             skipped: list[str] = []
             self.systems = find_systems(disks, wanted, skipped.append)
             for sentence in skipped:

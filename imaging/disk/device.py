@@ -16,12 +16,18 @@ from imaging.errors import DiskBusy, DiskError, UnsupportedDisk
 _BLKRRPART = 0x125F
 _BLKFLSBUF = 0x1261
 _BLKSSZGET = 0x1268
+_BLKPBSZGET = 0x127B
 _BLKGETSIZE64 = 0x80081272
 _PATIENCE = 2.0  # seconds
 
 
 class Disk:
-    """An open disk. ``size`` and ``sector_size`` are bytes; ``fd`` is read-only unless opened for writing."""
+    """An open disk. Sizes are bytes; ``fd`` is read-only unless opened for writing.
+
+    ``sector_size`` is what the disk is addressed by, ``physical_sector_size`` what it writes at a time: the
+    two differ on 512e disks (512 and 4096). A file has no physical one of its own. ``emulated`` is the
+    physical size where it is larger and sane, else 0: what an image keeps of it.
+    """
 
     def __init__(self, path: str | os.PathLike[str], *, write: bool = False, sector_size: int = 0) -> None:
         """Open ``path``; for a plain file ``sector_size`` is assumed (0 = look for a table, else 512).
@@ -51,11 +57,16 @@ class Disk:
             try:
                 self.size: int = struct.unpack("Q", fcntl.ioctl(self.fd, _BLKGETSIZE64, bytes(8)))[0]
                 self.sector_size: int = struct.unpack("i", fcntl.ioctl(self.fd, _BLKSSZGET, bytes(4)))[0]
+                physical: int = struct.unpack("I", fcntl.ioctl(self.fd, _BLKPBSZGET, bytes(4)))[0]
             except OSError as error:
                 raise DiskError(f"The disk {self.path} does not tell its size: {error.strerror}.") from error
         else:
             self.size = os.fstat(self.fd).st_size
-            self.sector_size = sector_size or self._guess_sector_size()
+            self.sector_size = physical = sector_size or self._guess_sector_size()
+        self.physical_sector_size = max(physical, self.sector_size)
+        larger = self.sector_size < self.physical_sector_size <= 1 << 20
+        sane = not self.physical_sector_size & (self.physical_sector_size - 1)
+        self.emulated = self.physical_sector_size if larger and sane else 0
         if self.size == 0 or self.size % self.sector_size:
             raise UnsupportedDisk(
                 f"The disk {self.path} has {self.size} bytes: not a whole number of sectors."

@@ -9,21 +9,21 @@ import dataclasses
 import struct
 import uuid
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 
+from imaging.disk import mbr
+from imaging.disk.mbr import ReadAt as ReadAt
+from imaging.disk.mbr import Record
 from imaging.errors import TableInvalid, UnsupportedDisk
-from imaging.manifest import GPT_ENTRY_SIZE, GptTable, Partition
-
-ReadAt = Callable[[int, int], bytes]
-"""(offset, length) -> exactly length bytes, or DiskError."""
+from imaging.tables import GPT_ENTRY_SIZE, GptTable, Partition
 
 _HEADER = struct.Struct("<8sIIIIQQQQ16sQIII")  # table 5.5, 92 bytes
 _ENTRY = struct.Struct("<16s16sQQQ72s")  # table 5.6
-_RECORD = struct.Struct("<B3sB3sII")  # MBR partition record, table 5.2
 _SIGNATURE = b"EFI PART"
 _REVISION = 0x00010000
 _MAX_ENTRIES = 1024
-_PROTECTIVE = 0xEE
+#: Logical Disk Manager's metadata and data: a Windows dynamic disk.
+_DYNAMIC = ("5808c8aa-7e8f-42e0-85d2-e1e90434cfb3", "af9b60a0-1431-4f62-bc68-3311714a69ad")
 NO_TYPE = uuid.UUID(int=0)
 
 
@@ -39,19 +39,6 @@ class Header:
     entries_lba: int
     entries: int
     entries_crc: int
-
-
-def mbr_kind(sector: bytes) -> str:
-    """What the first 512 bytes say: ``gpt`` (a protective record), ``mbr`` or ``none``."""
-    if len(sector) < 512 or sector[510:512] != b"\x55\xaa":
-        return "none"
-    records = [_RECORD.unpack_from(sector, 446 + 16 * i) for i in range(4)]
-    if any(kind == _PROTECTIVE for _, _, kind, _, _, _ in records):
-        return "gpt"
-    # FAT and NTFS boot sectors end in 55AA too; there these bytes are code, which makes no sane records.
-    used = [(status, start, size) for status, _, kind, _, start, size in records if kind]
-    sane = all(status in (0, 0x80) and start and size for status, start, size in used)
-    return "mbr" if used and sane else "none"
 
 
 def parse_header(sector: bytes, lba: int, sectors: int) -> Header:
@@ -102,6 +89,12 @@ def parse_entries(data: bytes, sector_size: int) -> tuple[Partition, ...]:
         type_guid = uuid.UUID(bytes_le=kind)
         if type_guid == NO_TYPE:
             continue
+        if str(type_guid) in _DYNAMIC:
+            raise UnsupportedDisk(
+                "The disk is a Windows dynamic disk, whose volumes do not stand in the partition table: "
+                "convert it to a basic disk (diskpart: convert basic, which needs empty volumes), "
+                "then try again."
+            )
         if last < first:
             raise TableInvalid(
                 f"The partition table is damaged: partition {number + 1} ends before it starts."
@@ -123,6 +116,18 @@ def parse_entries(data: bytes, sector_size: int) -> tuple[Partition, ...]:
             )
         )
     return tuple(partitions)
+
+
+def announced(read_at: ReadAt, size: int, sector_size: int) -> bool:
+    """Whether a valid header lies in LBA 1, whatever the MBR says. Raises what ``read_at`` raises."""
+    sectors = size // sector_size
+    if sectors < 6:
+        return False
+    try:
+        parse_header(read_at(sector_size, sector_size), 1, sectors)
+    except UnsupportedDisk:
+        return False
+    return True
 
 
 def read(read_at: ReadAt, size: int, sector_size: int) -> tuple[GptTable, tuple[Partition, ...]]:
@@ -165,11 +170,16 @@ def _check(partitions: Sequence[Partition], header: Header, sector_size: int) ->
 
 
 def render(
-    table: GptTable, partitions: Sequence[Partition], size: int, sector_size: int
+    table: GptTable,
+    partitions: Sequence[Partition],
+    size: int,
+    sector_size: int,
+    source: Sequence[Partition] = (),
 ) -> tuple[tuple[int, bytes], tuple[int, bytes]]:
     """Both copies for a disk of ``size`` bytes: ((0, MBR + header + entries), (offset, entries + header)).
 
-    The caller has checked that the disk is large enough (DiskImage.minimum_size).
+    The caller has checked that the disk is large enough (DiskImage.minimum_size). ``source`` are the
+    partitions where the image has them, when they moved: a hybrid MBR's records follow them.
     """
     sectors = size // sector_size
     entry_sectors = -(-table.entries * GPT_ENTRY_SIZE // sector_size)
@@ -210,21 +220,42 @@ def render(
 
         return packed(zlib.crc32(packed(0))).ljust(sector_size, b"\0")
 
-    mbr = _fit_protective(table.mbr, sectors).ljust(sector_size, b"\0")
-    primary = mbr + header(1, sectors - 1, 2) + bytes(entries)
+    moved = _moved(partitions, source, sector_size)
+    lba0 = _fit_protective(table.mbr, sectors, moved).ljust(sector_size, b"\0")
+    primary = lba0 + header(1, sectors - 1, 2) + bytes(entries)
     backup = bytes(entries) + header(sectors - 1, 1, sectors - 1 - entry_sectors)
     return (0, primary), (size - len(backup), backup)
 
 
-def _fit_protective(mbr: bytes, sectors: int) -> bytes:
-    """The protective record covers the whole disk, or 0xFFFFFFFF sectors of it (UEFI 2.10 table 5.4)."""
-    data = bytearray(mbr)
-    records = [_RECORD.unpack_from(data, 446 + 16 * i) for i in range(4)]
-    # A hybrid MBR (other records beside the protective one) is its maker's business: kept as it is.
-    if sum(1 for record in records if record[2]) == 1:
-        for i, (status, begin, kind, end, start, length) in enumerate(records):
-            # Some partitioners always write 0xFFFFFFFF: that is right on every disk.
-            if kind == _PROTECTIVE and start == 1 and length != 0xFFFFFFFF:
-                fitted = min(sectors - 1, 0xFFFFFFFF)
-                _RECORD.pack_into(data, 446 + 16 * i, status, begin, kind, end, start, fitted)
-    return bytes(data)
+def _moved(
+    partitions: Sequence[Partition], source: Sequence[Partition], sector_size: int
+) -> dict[tuple[int, int], tuple[int, int]]:
+    """Old (start, size) to new, in sectors."""
+    now = {p.number: (p.start // sector_size, p.size // sector_size) for p in partitions}
+    return {(p.start // sector_size, p.size // sector_size): now[p.number] for p in source if p.number in now}
+
+
+def _fit_protective(data: bytes, sectors: int, moved: Mapping[tuple[int, int], tuple[int, int]]) -> bytes:
+    """The protective record covers the whole disk, or 0xFFFFFFFF sectors of it (UEFI 2.10 table 5.4).
+
+    In a hybrid MBR (other records beside it) it stays as its maker made it, and a record that mirrors a
+    partition goes where that went. CHS is then "beyond": nobody boots these by CHS.
+    """
+    records = list(Record.of(data))
+    hybrid = sum(1 for record in records if record.kind) > 1
+    for i, record in enumerate(records):
+        # Some partitioners always write 0xFFFFFFFF: that is right on every disk.
+        if not hybrid and record.kind == mbr.PROTECTIVE and record.start == 1 and record.size != 0xFFFFFFFF:
+            records[i] = record._replace(size=min(sectors - 1, 0xFFFFFFFF))
+        place = moved.get((record.start, record.size), (record.start, record.size))
+        if hybrid and record.kind != mbr.PROTECTIVE and place != (record.start, record.size):
+            if sum(place) > mbr.LIMIT:
+                raise UnsupportedDisk(
+                    "The disk has a hybrid MBR, which cannot follow its partition behind 2^32 sectors: "
+                    "make it protective again (gdisk), then capture the image again."
+                )
+            records[i] = record._replace(
+                first_chs=b"\xfe\xff\xff", last_chs=b"\xfe\xff\xff", start=place[0], size=place[1]
+            )
+    packed = b"".join(mbr.RECORD.pack(*record) for record in records)
+    return data[: mbr.RECORDS_AT] + packed + data[510:]

@@ -22,11 +22,13 @@ from pxeboot.adapters.fileshed import FileShed
 from pxeboot.adapters.leaseview import LeaseView
 from pxeboot.adapters.multicast import SessionManager
 from pxeboot.adapters.store import StoreGateway
+from pxeboot.adapters.storekeeper import StoreKeeper
 from pxeboot.db.engine import Database
 from pxeboot.doctor.periodic import Watch
 from pxeboot.events import Journal
 from pxeboot.services import auth, journal, unit
 from pxeboot.services.auth import Principal
+from pxeboot.services.jobs import Jobs
 from pxeboot.settings import Settings
 
 
@@ -50,8 +52,13 @@ class Services:
     file_notes: FileNotes = field(default_factory=FileNotes)  # which boot file was noted for whom
     doctor: Watch = field(init=False)
     files: FileShed = field(init=False)  # file drops and drivers for deployed systems
+    jobs: Jobs = field(init=False)  # long work of the server itself
+    keeper: StoreKeeper = field(init=False)
 
     def __post_init__(self) -> None:
+        self.jobs = Jobs(self.journal)
+        self.keeper = StoreKeeper(self)
+
         def note(kind: str, sentence: str, data: dict[str, Any]) -> None:
             self.journal.record("doctor", kind, sentence, data=data)
 
@@ -117,7 +124,8 @@ def open_services(settings: Settings, *, base_url: str = "http://127.0.0.1", add
 
 
 def close(services: Services) -> None:
-    """Write what waits and let go of the files."""
+    """End the jobs, write what waits and let go of the files."""
+    services.jobs.close()
     services.journal.stop()
     services.store.close()
     services.database.close()

@@ -10,14 +10,16 @@ import os
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from imaging.chunks import MAX_FRAME
-from imaging.errors import ImagingError
+from imaging.errors import ImagingError, ManifestMissing
 from imaging.manifest import Manifest
 from imaging.store import ChunkStore
+from pxeboot.adapters.summary import summary_of
 from pxeboot.errors import Invalid, StoreRefused
 
 # What an imaging error means over HTTP; anything else is 500.
@@ -42,6 +44,7 @@ class Facts(NamedTuple):
     disk_bytes: int
     used_bytes: int
     chunks: int
+    summary: dict[str, Any]
 
 
 class StoreGateway:
@@ -65,15 +68,23 @@ class StoreGateway:
         with translated():
             self._store.close()
 
-    def missing(self, hashes: bytes) -> bytes:
-        """For 32-byte hashes one after the other: one byte each, 1 = send it. Invalid for odd lengths."""
+    def missing(self, hashes: bytes, holder: str = "") -> bytes:
+        """For 32-byte hashes one after the other: one byte each, 1 = send it. Invalid for odd lengths.
+
+        `holder` is the task on whose behalf it is asked: prune spares these chunks until the task is over.
+        """
         if len(hashes) % HASH_BYTES or len(hashes) > MAX_HASHES * HASH_BYTES:
             raise Invalid(f"Send whole hashes of {HASH_BYTES} bytes, at most {MAX_HASHES} at once.")
         wanted = [hashes[i : i + HASH_BYTES] for i in range(0, len(hashes), HASH_BYTES)]
         with translated():
-            return bytes(self._store.missing(wanted))
+            return bytes(self._store.missing(wanted, holder))
 
-    def add(self, records: Sequence[tuple[bytes, bytes]]) -> tuple[int, int]:
+    def room(self, needed: int) -> int:
+        """Bytes left above the reserve once so many came. StoreRefused(store-full)."""
+        with translated():
+            return self._store.room(needed)
+
+    def add(self, records: Sequence[tuple[bytes, bytes]], holder: str = "") -> tuple[int, int]:
         """Check and store (hash, frame) records; (records that are stored now, bytes that were new).
 
         StoreRefused: chunk-damaged (422: this one is not what it says), store-full.
@@ -81,7 +92,7 @@ class StoreGateway:
         fresh = 0
         with translated(damaged=422):
             for hash, frame in records:
-                if self._store.add_frame(hash, frame):
+                if self._store.add_frame(hash, frame, holder):
                     fresh += len(frame)
         return len(records), fresh
 
@@ -95,20 +106,57 @@ class StoreGateway:
         with translated():
             return self._store.frame(hash)
 
-    def put_manifest(self, data: bytes) -> Facts:
-        """Check, sign and keep a manifest whose chunks are all here. StoreRefused otherwise."""
+    def put_manifest(self, data: bytes, holder: str = "") -> Facts:
+        """Check, sign and keep a manifest whose chunks are all here. StoreRefused otherwise.
+
+        Done again for a manifest that is kept it signs it anew: the cure for a damaged signature.
+        """
         with translated():
             manifest = Manifest.from_bytes(data)
             canonical = manifest.to_bytes()
-            self._store.put_manifest(canonical, self._key.sign(canonical))
+            self._store.put_manifest(canonical, self._key.sign(canonical), holder)
         return Facts(
-            manifest.id, sum(disk.size for disk in manifest.disks), manifest.used, len(manifest.chunks)
+            manifest.id,
+            sum(disk.size for disk in manifest.disks),
+            manifest.used,
+            len(manifest.chunks),
+            summary_of(manifest),
         )
 
     def manifest(self, id: str) -> tuple[bytes, bytes]:
         """Bytes and signature. StoreRefused(manifest-missing)."""
         with translated():
             return self._store.manifest(id)
+
+    def has_manifest(self, id: str) -> bool:
+        """Whether it is kept."""
+        return id in self._store.manifests()
+
+    def delete_manifest(self, id: str) -> None:
+        """Forget a manifest that no version has any more; one that is gone already is fine."""
+        with translated(), contextlib.suppress(ManifestMissing):
+            self._store.delete_manifest(id)
+
+    def release(self, holder: str) -> None:
+        """A capture task ended without a version: the next prune may take what it brought."""
+        self._store.release(holder)
+
+    @contextlib.contextmanager
+    def chunks(self) -> Iterator[ChunkStore]:
+        """The store itself, for the work that goes over all of it (prune, scrub, statistics, export …).
+
+        Its errors are StoreRefused here as well.
+        """
+        with translated():
+            yield self._store
+
+    def is_signed(self, manifest: bytes, signature: bytes) -> bool:
+        """Whether our key made this signature; what `ChunkStore.scrub` wants as `check_signature`."""
+        try:
+            self._key.public_key().verify(signature, manifest)
+        except InvalidSignature:
+            return False
+        return True
 
     def is_ready(self) -> bool:
         """Whether the store's directory can be read."""

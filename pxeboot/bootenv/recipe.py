@@ -36,6 +36,7 @@ PACKAGES: tuple[str, ...] = (
     "e2fsprogs",
     "efibootmgr",
     "ethtool",
+    "f2fs-tools",
     "fdisk",
     "gdisk",
     "grub-common",
@@ -154,7 +155,7 @@ PROGRAMS: tuple[str, ...] = tuple(
     mount umount findmnt mkswap swaplabel mke2fs mkfs.ext2 mkfs.ext3 mkfs.ext4 e2fsck fsck.ext4 resize2fs
     tune2fs dumpe2fs e2label debugfs e2image mkfs.fat mkfs.vfat fsck.fat fatlabel mkntfs mkfs.ntfs ntfs-3g
     mount.ntfs mount.ntfs-3g ntfsfix ntfsresize ntfsinfo ntfscat ntfscp ntfslabel ntfsls mkfs.xfs xfs_repair
-    xfs_growfs xfs_db mkfs.btrfs btrfs btrfstune
+    xfs_growfs xfs_db mkfs.btrfs btrfs btrfstune mkfs.f2fs fsck.f2fs resize.f2fs
     partclone.btrfs partclone.dd partclone.exfat partclone.ext2 partclone.ext3 partclone.ext4 partclone.extfs
     partclone.f2fs partclone.fat partclone.fat12 partclone.fat16 partclone.fat32 partclone.vfat partclone.hfsp
     partclone.hfsplus partclone.hfs+ partclone.ntfs partclone.ntfsfixboot partclone.ntfsreloc
@@ -281,6 +282,7 @@ MODULES: tuple[str, ...] = (
     "drivers/block/virtio_blk",
     "drivers/block/xen-blkfront",
     "drivers/cdrom/cdrom",
+    "drivers/md/dm-mod",  # a smaller disk and its spill as one device (imaging.resize.mapper)
     "drivers/message/fusion/*",
     "drivers/mmc/**",
     "drivers/nvme/host/nvme",

@@ -17,6 +17,7 @@ from pxeboot.cli import (
     groups,
     hosts,
     images,
+    jobs,
     lab,
     menu,
     operations,
@@ -66,6 +67,7 @@ app.add_typer(customise.script_app, name="script", help="Scripts that run before
 app.add_typer(customise.file_app, name="file", help="Files and templates that deployed systems get.")
 app.add_typer(customise.secret_app, name="secret", help="Passwords and keys for these.")
 app.add_typer(operations.app, name="operation", help="What was asked of many hosts, and its outcome.")
+app.add_typer(jobs.app, name="job", help="Long work of the server itself.")
 app.add_typer(schedules.app, name="schedule", help="When operations start.")
 app.add_typer(tokens.app, name="token", help="API tokens.")
 app.add_typer(dhcp.app, name="dhcp", help="Leases, and words for another DHCP server.")

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pxeboot.cli import task_options
 from pxeboot.cli.context import options
 from pxeboot.cli.output import console, print_json, print_table, show, size
 
@@ -48,18 +49,32 @@ def cancel(operation_id: Id) -> None:
 def capture(
     host: Annotated[str, typer.Argument(help="Host whose disk becomes the next version.")],
     image: Annotated[str, typer.Argument(help="Image that gets the version; made when it does not exist.")],
+    partition: task_options.Partitions = None,
+    disk: task_options.Disks = None,
+    whole: task_options.Whole = None,
+    windows_files: task_options.WindowsFiles = None,
+    note: Annotated[str, typer.Option(help="Kept with the version.")] = "",
     wait: Wait = False,
     timeout: Timeout = 3600,
 ) -> None:
     """Capture a host's disk as a new version of an image."""
-    _start({"kind": "capture", "hosts": [host], "image": image}, wait, timeout)
+    said = task_options.capture_options(partition, whole, windows_files)
+    body = {"kind": "capture", "hosts": [host], "image": image, "note": note, "capture": said}
+    _start(task_options.with_disks(body, "capture", disk), wait, timeout)
 
 
 def deploy(
-    image: Annotated[str, typer.Argument(help="Image or image@version.")],
+    image: Annotated[str, typer.Argument(help="Image, image@version or image@TAG.")],
     group: Annotated[str, typer.Option(help="Deploy to this group.")] = "",
     host: Annotated[list[str] | None, typer.Option(help="Deploy to this host; may be given again.")] = None,
     transport: Transport = "multicast",
+    partition: task_options.Partitions = None,
+    disk: task_options.Disks = None,
+    grow: task_options.Grow = None,
+    shrink: task_options.Shrink = None,
+    identities: task_options.Identities = None,
+    discard: task_options.Discard = None,
+    verify: task_options.Verify = None,
     wait: Wait = False,
     timeout: Timeout = 3600,
 ) -> None:
@@ -70,20 +85,27 @@ def deploy(
         "group": group or None,
         "hosts": host or [],
         "transport": transport,
+        "deploy": task_options.deploy_options(partition, grow, shrink, identities, discard, verify),
     }
-    _start(body, wait, timeout)
+    _start(task_options.with_disks(body, "deploy", disk), wait, timeout)
 
 
 def reset(
     group: Annotated[str, typer.Argument(help="Group to reset.")],
     image: Annotated[str, typer.Option(help="Image or image@version; default: the group's image.")] = "",
+    grow: task_options.Grow = None,
+    shrink: task_options.Shrink = None,
+    identities: task_options.Identities = None,
+    discard: task_options.Discard = None,
+    verify: task_options.Verify = None,
     key: Annotated[str, typer.Option(help="Idempotency key: the same key runs once.")] = "",
     wait: Wait = False,
     timeout: Timeout = 3600,
 ) -> None:
     """Bring every host of a group back to an image version."""
     headers = {"Idempotency-Key": key or str(uuid.uuid4())}
-    body = {"image": image} if image else {}
+    said = task_options.deploy_options(None, grow, shrink, identities, discard, verify)
+    body = ({"image": image} if image else {}) | ({"deploy": said} if said else {})
     answer = options.api().call("POST", f"/groups/{group}:reset", json=body, headers=headers).json()
     _finish(answer, wait, timeout)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from pxeboot.cli import task_options
 from pxeboot.cli.context import options
 from pxeboot.cli.output import console, print_json, show
 
@@ -32,9 +33,24 @@ def create(
     zone: Annotated[str, typer.Option(help="IANA time zone.")] = "Europe/Paris",
     transport: Annotated[str, typer.Option(help="multicast or http.")] = "multicast",
     name: Annotated[str, typer.Option(help="What to call it.")] = "",
+    partition: task_options.Partitions = None,
+    disk: task_options.Disks = None,
+    grow: task_options.Grow = None,
+    shrink: task_options.Shrink = None,
+    identities: task_options.Identities = None,
+    discard: task_options.Discard = None,
+    verify: task_options.Verify = None,
 ) -> None:
     """Schedule a deploy of an image to a group."""
-    request = {"kind": "deploy", "image": image, "group": group, "transport": transport}
+    said = task_options.deploy_options(partition, grow, shrink, identities, discard, verify)
+    request: dict[str, Any] = {
+        "kind": "deploy",
+        "image": image,
+        "group": group,
+        "transport": transport,
+        "deploy": said,
+    }
+    task_options.with_disks(request, "deploy", disk)
     body = {"name": name, "operation": request, "at": at or None, "cron": cron or None, "zone": zone}
     print_json(options.api().call("POST", "/schedules", json=body).json())
 

@@ -21,7 +21,7 @@ from pxeboot.boot.decide import (
 )
 from pxeboot.boot.rules import BootRules, MenuEntry
 from pxeboot.db.models import BootEntry, Group, Host, Task, TaskState
-from pxeboot.services import boot_entries, boot_rules, entry_passwords, hosts, tasks, tokens
+from pxeboot.services import attempts, boot_entries, boot_rules, entry_passwords, hosts, tasks, tokens
 from pxeboot.services.auth import Throttle
 from pxeboot.services.task_states import WORKING
 from pxeboot.services.unit import note
@@ -138,7 +138,7 @@ def begin(
         # Also when the decision is "local" because all attempts are used: the restart has ended the last
         # one.
         if decision.action == "agent" or lively:
-            tasks.boot(session, known.host_id, now=now)
+            attempts.boot(session, known.host_id, now=now)
             row = session.get(Host, known.host_id)
             assert row is not None  # in the same transaction
             known = _subject(session, row, tasks.active(session, known.host_id))

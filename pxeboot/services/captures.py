@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from sqlmodel import Session, select
 
@@ -24,7 +25,14 @@ def note_upload(session: Session, task_id: str, *, attempt: int, bytes: int, now
 
 
 def finish(
-    session: Session, task_id: str, *, manifest: str, disk_bytes: int, used_bytes: int, chunks: int
+    session: Session,
+    task_id: str,
+    *,
+    manifest: str,
+    disk_bytes: int,
+    used_bytes: int,
+    chunks: int,
+    summary: dict[str, Any] | None = None,
 ) -> VersionView:
     """Number the version whose manifest is complete in the store. The same manifest sent again finds its
     version."""
@@ -36,8 +44,9 @@ def finish(
         version = session.get(ImageVersion, int(made))
         if version is None or version.manifest != manifest:
             raise Invalid("This capture has sent another manifest already.")
-        name = session.exec(select(Image.name).where(Image.id == version.image_id)).one()
-        return version_view(version, name)
+        return version_view(
+            session, session.exec(select(Image).where(Image.id == version.image_id)).one(), version
+        )
     host = session.get(Host, task.host_id)
     view = images.add_version(
         session,
@@ -49,6 +58,8 @@ def finish(
         chunks=chunks,
         source_host=host.name if host else "",
         note_text=str(operation.params.get("note") or ""),
+        summary=summary,
+        actor=operation.created_by,
     )
     task.result = {**task.result, "version": view.name, "version_id": view.id}
     operation.version_id = view.id

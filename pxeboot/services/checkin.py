@@ -9,10 +9,12 @@ from typing import Any
 from sqlmodel import Session
 
 from pxeboot.boot.decide import Client, Firmware
-from pxeboot.db.models import Host, ImageVersion, Operation, Task, TaskKind, TaskState
+from pxeboot.db.models import Host, ImageVersion, Operation, Task, TaskState
 from pxeboot.errors import Unauthorized
 from pxeboot.services import boots, hosts, lookup, tasks, tokens
 from pxeboot.services.present import host_view, task_views
+from pxeboot.services.task_kinds import KINDS
+from pxeboot.services.task_options import for_task
 from pxeboot.services.unit import changed, note
 from pxeboot.services.views import HostView, TaskView, View
 from pxeboot.settings import Settings
@@ -37,6 +39,7 @@ class TaskOrder(View):
     image: dict[str, Any]
     manifest: str
     force_full: bool
+    options: dict[str, dict[str, Any]]  # {"capture" or "deploy": {…}}: what differs from the defaults
     customise: dict[str, Any]
     then: str
     transport: str
@@ -120,7 +123,7 @@ def _claim(
     if not tasks.claim(session, task_id, now=now):
         return None
     task = tasks.row(session, task_id)
-    if task.kind == TaskKind.DEPLOY:
+    if KINDS[task.kind].changes_disk:
         tasks.touch_disk(session, task)
     tokens.bind(session, credential, attempt=task.attempt)
     return task
@@ -135,7 +138,8 @@ def order(session: Session, task_id: str, settings: Settings) -> TaskOrder:
     params = operation.params
     version = session.get(ImageVersion, task.version_id) if task.version_id else None
     name = ""
-    if task.kind == TaskKind.CAPTURE:
+    kind = KINDS[task.kind]
+    if kind.brings_manifest:
         name = str(params.get("image") or "")
     elif version is not None:
         name = lookup.image(session, version.image_id).name
@@ -148,6 +152,7 @@ def order(session: Session, task_id: str, settings: Settings) -> TaskOrder:
         image={"name": name, "version": version.number if version else None},
         manifest=version.manifest if version else "",
         force_full=bool(params.get("force_full")),
+        options={kind.options.NAME: for_task(kind.options.NAME, params, name)} if kind.options else {},
         customise={"hostname": host.name if host and params.get("set_hostname", True) else None},
         then=str(params.get("then") or settings.tasks.then),
         transport=operation.transport,

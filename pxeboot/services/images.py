@@ -8,10 +8,14 @@ from sqlmodel import Session, col, func, or_, select, update
 
 from pxeboot.db.models import Group, Host, Image, ImageVersion, Operation, OperationState, Task
 from pxeboot.errors import Conflict, Invalid, NotFound
-from pxeboot.services import lookup
-from pxeboot.services.present import image_views, version_view
+from pxeboot.services import lookup, task_options
+from pxeboot.services.present import image_views, version_view, version_views
+from pxeboot.services.task_options import SECTIONS
 from pxeboot.services.unit import changed, note
 from pxeboot.services.views import ImageView, Page, VersionView
+
+WORDS = frozenset({"latest", "current"})  # what may stand where a tag stands, and is none
+MAX_KEEP = 1000  # versions of an image
 
 
 def list_images(
@@ -45,15 +49,21 @@ def create_image(session: Session, *, name: str, description: str = "", actor: s
 
 
 def update_image(session: Session, key: str | int, *, actor: str = "", **changes: Any) -> ImageView:
-    """Change `name`, `description` (only those given)."""
+    """Change `name`, `description`, and of `params` the members given (None takes one away).
+
+    `params`: `capture` and `deploy` are defaults of these options, `keep` how many newest versions a prune
+    keeps beside the tagged, pinned and current ones. Invalid with key, value and remedy.
+    """
     row = lookup.image(session, key)
-    unknown = set(changes) - {"name", "description"}
+    unknown = set(changes) - {"name", "description", "params"}
     if unknown:
         raise Invalid(f"An image has no field {sorted(unknown)[0]!r} that can be changed.")
     if "name" in changes and changes["name"] != row.name:
         row.name = _free_name(session, str(changes["name"]), row)
     if "description" in changes:
         row.description = str(changes["description"] or "")
+    if "params" in changes:
+        row.params = _changed_params(row.params, changes["params"] or {})
     session.add(row)
     session.flush()
     note(
@@ -71,6 +81,11 @@ def delete_image(session: Session, key: str | int, *, actor: str = "") -> None:
     pinned = [version.number for version in found if version.pinned]
     if pinned:
         raise Conflict(f"{row.name}@{pinned[0]} is pinned; unpin it before deleting the image.")
+    tagged = [(version.number, tag) for version in found for tag in sorted(version.tags)]
+    if tagged:
+        raise Conflict(
+            f"{row.name}@{tagged[0][0]} has the tag {tagged[0][1]}; take it away before deleting the image."
+        )
     ids = [version.id for version in found]
     running = session.exec(
         select(Operation).where(
@@ -105,33 +120,58 @@ def delete_image(session: Session, key: str | int, *, actor: str = "") -> None:
     changed(session, "image", id)
 
 
+def _changed_params(params: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    known = {*SECTIONS, "keep"}
+    for key, value in given.items():
+        if key not in known:
+            raise Invalid(
+                f"An image has no parameter {key!r}; there are {', '.join(sorted(known))}.",
+                field=f"params.{key}",
+            )
+        if value is None:
+            continue
+        if key in SECTIONS:
+            task_options.checked(key, value)
+        elif type(value) is not int or not 1 <= value <= MAX_KEEP:
+            raise Invalid(
+                f"keep = {value!r} makes no sense; say how many versions are kept, 1 to {MAX_KEEP}, "
+                "or null for all.",
+                field="params.keep",
+            )
+    return {key: value for key, value in {**params, **given}.items() if value is not None}
+
+
+def _free_name(session: Session, name: str, own: Image | None = None) -> str:
+    wanted = lookup.checked_name(name, "image")
+    taken = session.exec(select(Image).where(Image.name == wanted)).first()
+    if taken is not None and (own is None or taken.id != own.id):
+        raise Conflict(f"There is an image {wanted} already; choose another name.", name=wanted)
+    return wanted
+
+
 def versions(session: Session, key: str | int) -> list[VersionView]:
     """The versions of an image, newest first."""
     row = lookup.image(session, key)
     found = session.exec(
         select(ImageVersion).where(ImageVersion.image_id == row.id).order_by(col(ImageVersion.number).desc())
     ).all()
-    return [version_view(version, row.name) for version in found]
+    return version_views(session, row, found)
 
 
 def resolve(session: Session, reference: str) -> VersionView:
-    """The version that `debian@3` or `debian` (the latest) means. NotFound(image|version); Conflict when
-    there is no version yet."""
+    """The version that `debian@3`, `debian@golden` or `debian` (the current one) means.
+
+    NotFound(image|version); Conflict when there is no version yet.
+    """
     row, version = find_version(session, reference)
-    return version_view(version, row.name)
+    return version_view(session, row, version)
 
 
-def pin(session: Session, reference: str, pinned: bool, *, actor: str = "") -> VersionView:
-    """Protect a version from deletion, or stop doing so."""
-    row, version = find_version(session, reference)
-    version.pinned = pinned
-    session.add(version)
-    session.flush()
-    word = "pinned" if pinned else "unpinned"
-    by = f" by {actor}" if actor else ""
-    note(session, "api", f"image.{word}", f"{row.name}@{version.number} was {word}{by}.")
-    changed(session, "image", row.id)
-    return version_view(version, row.name)
+def current_number(session: Session, row: Image) -> int | None:
+    """The number of the version a deploy takes when none is named; None while there is no version."""
+    if row.current_number is not None:
+        return row.current_number
+    return session.exec(select(func.max(ImageVersion.number)).where(ImageVersion.image_id == row.id)).one()
 
 
 def add_version(
@@ -145,8 +185,15 @@ def add_version(
     chunks: int,
     source_host: str = "",
     note_text: str = "",
+    summary: dict[str, Any] | None = None,
+    actor: str = "",
+    verb: str = "captured",
 ) -> VersionView:
-    """Number and record a version whose manifest is complete in the store; makes the image if it is new."""
+    """Number and record a version whose manifest is complete in the store; makes the image if it is new.
+
+    It becomes the current version, unless somebody rolled the image back: then that version stays it. `actor`
+    asked for it, `verb` says how it came (captured, imported).
+    """
     name = lookup.checked_name(image, "image")
     row = session.exec(select(Image).where(Image.name == name)).first()
     if row is None:
@@ -156,7 +203,8 @@ def add_version(
     last = session.exec(select(func.max(ImageVersion.number)).where(ImageVersion.image_id == row.id)).one()
     version = ImageVersion(
         image_id=row.id or 0,
-        number=(last or 0) + 1,
+        # Never a number again that a deleted version had: hosts, logs and people still speak of it.
+        number=max(last or 0, int(row.params.get("last_number") or 0)) + 1,
         manifest=manifest,
         disk_bytes=disk_bytes,
         used_bytes=used_bytes,
@@ -164,46 +212,40 @@ def add_version(
         chunks=chunks,
         source_host=source_host,
         note=note_text,
+        summary={**(summary or {}), "by": actor},
     )
     session.add(version)
     session.flush()
-    by = f" from {source_host}" if source_host else ""
-    note(
-        session,
-        "agent",
-        "image.added",
-        f"{name}@{version.number} was captured{by}.",
-        data={"manifest": manifest},
-    )
+    origin = f" from {source_host}" if source_host else ""
+    sentence = f"{name}@{version.number} was {verb}{origin}."
+    if row.current_number is not None:
+        sentence += (
+            f" {name}@{row.current_number} stays the current version: the image was rolled back to it."
+        )
+    note(session, "agent", "image.added", sentence, data={"manifest": manifest})
     changed(session, "image", row.id)
-    return version_view(version, row.name)
+    return version_view(session, row, version)
 
 
 def find_version(session: Session, reference: str) -> tuple[Image, ImageVersion]:
-    """The rows `resolve` means."""
-    name, at, number = reference.strip().partition("@")
+    """The rows a reference means: `image` (its current version), `image@NUMBER`, `image@TAG`, and the words
+    `image@latest` (the newest) and `image@current`.
+
+    NotFound(image|version) with what there is; Conflict when there is no version yet.
+    """
+    name, _, wanted = reference.strip().partition("@")
     row = lookup.image(session, name)
-    query = select(ImageVersion).where(ImageVersion.image_id == row.id)
-    if not at or number == "latest":
-        version = session.exec(query.order_by(col(ImageVersion.number).desc())).first()
-        if version is None:
+    known = session.exec(
+        select(ImageVersion).where(ImageVersion.image_id == row.id).order_by(col(ImageVersion.number))
+    ).all()
+    if wanted in ("", *WORDS):
+        if not known:
             raise Conflict(f"Image {row.name} has no version yet; capture one first.", image=row.name)
-        return row, version
-    known = [item.number for item in session.exec(query.order_by(col(ImageVersion.number))).all()]
-    version = (
-        session.exec(query.where(ImageVersion.number == int(number))).first()
-        if number.isdigit() and len(number) < 10
-        else None
-    )
-    if version is None:
-        listed = ", ".join(f"{row.name}@{item}" for item in known[-5:])
-        raise NotFound("version", reference, f"Known: {listed}." if listed else "There is none yet.")
-    return row, version
-
-
-def _free_name(session: Session, name: str, own: Image | None = None) -> str:
-    wanted = lookup.checked_name(name, "image")
-    taken = session.exec(select(Image).where(Image.name == wanted)).first()
-    if taken is not None and (own is None or taken.id != own.id):
-        raise Conflict(f"There is an image {wanted} already; choose another name.", name=wanted)
-    return wanted
+        number = known[-1].number if wanted == "latest" else current_number(session, row)
+        wanted = str(number)
+    for version in known:
+        if wanted == str(version.number) or wanted in version.tags:
+            return row, version
+    listed = [f"{row.name}@{item.number}" for item in known[-5:]]
+    listed += [f"{row.name}@{tag}" for item in known for tag in sorted(item.tags)][:5]
+    raise NotFound("version", reference, f"Known: {', '.join(listed)}." if listed else "There is none yet.")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlmodel import Session, and_, col, or_, select
 
@@ -16,12 +17,13 @@ from pxeboot.db.models import (
     Operation,
     OperationState,
     Task,
-    TaskKind,
     TaskState,
 )
 from pxeboot.errors import AppError, Conflict, Invalid, NotFound
 from pxeboot.services import hosts, images, lookup, tasks
 from pxeboot.services.present import operation_views
+from pxeboot.services.task_kinds import REQUESTS
+from pxeboot.services.task_options import SECTIONS, asked, merged, section_of
 from pxeboot.services.task_states import ACTIVE
 from pxeboot.services.unit import changed, note
 from pxeboot.services.views import OperationRequest, OperationView, Page
@@ -36,6 +38,7 @@ def start(
     settings: Settings,
     schedule_id: int | None = None,
     now: datetime | None = None,
+    allow: Callable[[OperationRequest], None] | None = None,
 ) -> OperationView:
     """Make the operation and one task per host.
 
@@ -43,12 +46,16 @@ def start(
     host is left, Conflict
     with `errors=[{"host", "code", "msg"}]` and nothing is made. NotFound(group|host|image|version) with
     the nearest names;
-    Invalid when the request names no host, or a capture not exactly one.
+    Invalid when the request names no host, or a capture not exactly one, or has options that make no
+    sense. `allow` may refuse what the database cannot know of (no room for a capture).
     """
     group, chosen = _chosen(session, request)
     version = _version(session, request)
-    if request.kind == "capture":
+    if REQUESTS[request.kind].image == "new":
         lookup.checked_name(request.image or "", "image")
+    options = _options(session, request, version, chosen)
+    if allow is not None:
+        allow(request)
     refused = {host.id: found for host in chosen if (found := _refusal(session, host, request))}
     if len(refused) == len(chosen):
         errors = [
@@ -66,7 +73,7 @@ def start(
         image_id=version[0].id if version else None,
         version_id=version[1].id if version else None,
         transport=request.transport,
-        params=request.model_dump(mode="json"),
+        params=request.model_dump(mode="json", exclude=set(SECTIONS)) | options,
         created_by=actor,
         created_at=now,
         schedule_id=schedule_id,
@@ -155,9 +162,10 @@ def cancel(session: Session, operation_id: str, *, actor: str) -> OperationView:
 def check(session: Session, request: OperationRequest) -> None:
     """Whether the things a request names exist (for schedules). NotFound, Invalid."""
     _chosen(session, request, empty_is_fine=True)
-    _version(session, request)
-    if request.kind == "capture":
+    version = _version(session, request)
+    if REQUESTS[request.kind].image == "new":
         lookup.checked_name(request.image or "", "image")
+    _options(session, request, version, [])
 
 
 Found = tuple[Image, ImageVersion]
@@ -199,22 +207,39 @@ def _chosen(
         raise Conflict(
             f"Group {group.name if group else '?'} has no hosts.", group=group.name if group else ""
         )
-    if request.kind == "capture" and (group is not None or len(found) != 1):
-        raise Invalid("A capture reads the disk of exactly one host; name it in hosts.", field="hosts")
+    if REQUESTS[request.kind].one_host and (group is not None or len(found) != 1):
+        raise Invalid(f"A {request.kind} is for exactly one host; name it in hosts.", field="hosts")
     return group, list(found.values())
 
 
 def _version(session: Session, request: OperationRequest) -> Found | None:
     """The version to deploy; None when there is none to deploy, or each host has its own."""
-    if request.kind in ("capture", "inventory"):
-        if request.kind == "capture" and not request.image:
-            raise Invalid("A capture needs the name of the image it adds a version to.", field="image")
-        return None
-    if request.image:
-        return images.find_version(session, request.image)
-    if request.kind == "deploy":
+    wants = REQUESTS[request.kind].image
+    if wants == "new" and not request.image:
+        raise Invalid("A capture needs the name of the image it adds a version to.", field="image")
+    if wants == "version" and not request.image:
         raise Invalid("A deploy needs an image, like debian or debian@3.", field="image")
+    if wants in ("version", "own") and request.image:
+        return images.find_version(session, request.image)
     return None
+
+
+def _options(
+    session: Session, request: OperationRequest, version: Found | None, chosen: Sequence[Host]
+) -> dict[str, Any]:
+    """What `Operation.params` keeps of options: `capture` or `deploy`, an image's defaults under what was
+    asked; where each host has its own image, `by_image`. Invalid."""
+    section, said = section_of(request.kind), asked(request)
+    if not section:
+        return {}
+    wants = REQUESTS[request.kind].image
+    if wants == "own" and version is None:
+        own = [found for host in chosen if (found := _default_image(session, host))]
+        return {section: said, "by_image": {image.name: merged(section, image.params, said) for image in own}}
+    image = version[0] if version else None
+    if wants == "new":
+        image = session.exec(select(Image).where(Image.name == request.image)).first()
+    return {section: merged(section, image.params if image else {}, said)}
 
 
 def _refusal(session: Session, host: Host, request: OperationRequest) -> tuple[str, str] | None:
@@ -230,7 +255,7 @@ def _refusal(session: Session, host: Host, request: OperationRequest) -> tuple[s
             f"{host.name} is busy ({busy.kind.value}, {busy.state.value}) "
             f"with operation {busy.operation_id}.",
         )
-    if request.kind == "reset" and not request.image:
+    if REQUESTS[request.kind].image == "own" and not request.image:
         try:
             _default_version(session, host)
         except AppError as error:
@@ -239,12 +264,17 @@ def _refusal(session: Session, host: Host, request: OperationRequest) -> tuple[s
 
 
 def _default_version(session: Session, host: Host) -> Found:
-    """The latest version of the host's own image, else of its group's."""
+    """The current version of the host's own image, else of its group's."""
+    image = _default_image(session, host)
+    if image is None:
+        raise Invalid(f"Neither {host.name} nor its group has a default image; name one in image.")
+    return images.find_version(session, image.name)
+
+
+def _default_image(session: Session, host: Host) -> Image | None:
     group = session.get(Group, host.group_id) if host.group_id else None
     image_id = host.image_id or (group.image_id if group else None)
-    if image_id is None:
-        raise Invalid(f"Neither {host.name} nor its group has a default image; name one in image.")
-    return images.find_version(session, lookup.image(session, image_id).name)
+    return lookup.image(session, image_id) if image_id is not None else None
 
 
 def _title(
@@ -253,14 +283,11 @@ def _title(
     where = group.name if group else chosen[0].name
     extra = len(chosen) - 1 if group is None else len(request.hosts)
     where += f" and {extra} more" if extra > 0 else ""
-    if request.kind == "capture":
-        return f"Capture {request.image} from {where}"
-    if request.kind == "inventory":
-        return f"Inventory of {where}"
-    what = f" to {version[0].name}@{version[1].number}" if version else ""
-    if request.kind == "reset":
-        return f"Reset {where}{what}"
-    return f"Deploy {version[0].name}@{version[1].number} to {where}" if version else f"Deploy to {where}"
+    title = REQUESTS[request.kind].title
+    if version is None:
+        title = title.replace(" to {version}", "")
+    name = f"{version[0].name}@{version[1].number}" if version else ""
+    return title.format(image=request.image, where=where, version=name)
 
 
 def _add_task(
@@ -273,9 +300,9 @@ def _add_task(
     settings: Settings,
     now: datetime,
 ) -> None:
-    kind = {"capture": TaskKind.CAPTURE, "inventory": TaskKind.INVENTORY}.get(request.kind, TaskKind.DEPLOY)
+    kind = REQUESTS[request.kind].task
     own = version
-    if kind == TaskKind.DEPLOY and own is None and refusal is None:
+    if REQUESTS[request.kind].image == "own" and own is None and refusal is None:
         own = _default_version(session, host)
     task = Task(
         operation_id=operation.id,

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import sqlalchemy as sa
+from sqlalchemy import tuple_
 from sqlmodel import Session, col, func, select
 
 from pxeboot.db.models import (
@@ -34,6 +35,8 @@ from pxeboot.services.views import (
     TaskView,
     VersionView,
 )
+
+IMAGE_PARAMS = ("capture", "deploy", "keep")  # of an image's parameters, those that people set
 
 # How far a task is, per stage: (where the stage starts, where it ends) in percent of the whole.
 _SPAN = {
@@ -144,30 +147,80 @@ def entry_views(session: Session, entries: Sequence[BootEntry]) -> list[BootEntr
     ]
 
 
-def version_view(version: ImageVersion, image: str) -> VersionView:
-    """View of one version of the image of that name."""
+def version_views(session: Session, image: Image, versions: Sequence[ImageVersion]) -> list[VersionView]:
+    """Views of versions of one image, in the same order."""
+    highest = select(func.max(ImageVersion.number)).where(ImageVersion.image_id == image.id)
+    current = image.current_number or session.exec(highest).one()
+    hosts = _holders(session, versions)
+    return [_version_view(version, image, current, hosts) for version in versions]
+
+
+def version_view(session: Session, image: Image, version: ImageVersion) -> VersionView:
+    """View of one version of an image."""
+    return version_views(session, image, [version])[0]
+
+
+def _holders(session: Session, versions: Sequence[ImageVersion]) -> dict[str, int]:
+    """How many hosts hold the manifest of each."""
+    held = select(Host.held_manifest, func.count()).where(
+        col(Host.held_manifest).in_({version.manifest for version in versions})
+    )
+    return dict(session.exec(held.group_by(Host.held_manifest)).all())
+
+
+def _version_view(
+    version: ImageVersion, image: Image, current: int | None, hosts: dict[str, int]
+) -> VersionView:
     return VersionView(
-        **version.model_dump(exclude={"image_id"}), name=f"{image}@{version.number}", image=image
+        **version.model_dump(exclude={"image_id"}),
+        name=f"{image.name}@{version.number}",
+        image=image.name,
+        current=version.number == current,
+        by=str(version.summary.get("by") or ""),
+        hosts=hosts.get(version.manifest, 0),
     )
 
 
 def image_views(session: Session, images: Sequence[Image]) -> list[ImageView]:
     """Views of images, in the same order."""
-    by_image: dict[int, list[ImageVersion]] = defaultdict(list)
-    for version in session.exec(
-        select(ImageVersion)
-        .where(col(ImageVersion.image_id).in_({image.id for image in images}))
-        .order_by(col(ImageVersion.number))
-    ):
-        by_image[version.image_id].append(version)
-    return [
-        ImageView(
-            **image.model_dump(),
-            versions=len(by_image[image.id or 0]),
-            latest=version_view(by_image[image.id or 0][-1], image.name) if by_image[image.id or 0] else None,
-        )
+    ids = {image.id for image in images}
+    counted = session.exec(
+        select(ImageVersion.image_id, func.count(), func.max(ImageVersion.number))
+        .where(col(ImageVersion.image_id).in_(ids))
+        .group_by(col(ImageVersion.image_id))
+    ).all()
+    ranges = {image_id: (count, highest) for image_id, count, highest in counted}
+    wanted = {
+        (image.id, number)
         for image in images
-    ]
+        if image.id in ranges
+        for number in (ranges[image.id][1], image.current_number or ranges[image.id][1])
+    }
+    shown = session.exec(
+        select(ImageVersion).where(tuple_(col(ImageVersion.image_id), col(ImageVersion.number)).in_(wanted))
+    ).all()
+    by_place = {(version.image_id, version.number): version for version in shown}
+    hosts = _holders(session, shown)
+
+    def view(image: Image, number: int | None, current: int | None) -> VersionView | None:
+        version = by_place.get((image.id or 0, number or 0))
+        return _version_view(version, image, current, hosts) if version else None
+
+    views = []
+    for image in images:
+        count, highest = ranges.get(image.id or 0, (0, None))
+        current = image.current_number or highest
+        views.append(
+            ImageView(
+                **image.model_dump(exclude={"params"}),
+                params={key: value for key, value in image.params.items() if key in IMAGE_PARAMS},
+                versions=count,
+                latest=view(image, highest, current),
+                current=view(image, current, current),
+                held=image.current_number is not None,
+            )
+        )
+    return views
 
 
 def _share(state: TaskState, stage: str, done: int, total: int) -> int:

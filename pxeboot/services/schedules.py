@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -155,7 +156,14 @@ def due(session: Session, *, now: datetime) -> list[int]:
     return [id for id in rows if id is not None]
 
 
-def run(session: Session, schedule_id: int, *, settings: Settings, now: datetime) -> str | None:
+def run(
+    session: Session,
+    schedule_id: int,
+    *,
+    settings: Settings,
+    now: datetime,
+    allow: Callable[[OperationRequest], None] | None = None,
+) -> str | None:
     """Start the operation of a due schedule, for exactly one caller; its id, None when there is nothing
     (left) to do.
 
@@ -200,6 +208,7 @@ def run(session: Session, schedule_id: int, *, settings: Settings, now: datetime
                 settings=settings,
                 schedule_id=schedule_id,
                 now=now,
+                allow=allow,
             )
     except (AppError, ValidationError) as error:
         row.last_error = error.sentence if isinstance(error, AppError) else str(error)

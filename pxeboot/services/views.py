@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 T = TypeVar("T")
 
@@ -163,7 +163,27 @@ class VersionView(View):
     source_host: str = ""
     note: str = ""
     pinned: bool = False
+    tags: dict[str, Any] = Field(default_factory=dict)  # name -> {"by", "at"}
+    current: bool = False  # what a deploy takes when no version is named
+    by: str = ""  # who asked for it
+    hosts: int = 0  # how many hosts were last proved to hold it
+    summary: dict[str, Any] = Field(default_factory=dict)  # {"disks": [{"size", "partitions": […]}], …}
     created_at: datetime
+
+
+class KeptVersion(View):
+    """A version that a prune keeps, and why."""
+
+    version: str
+    reason: str
+
+
+class RetentionPlan(View):
+    """What a prune would do with versions: `image@number` each."""
+
+    delete: list[str]
+    keep: list[KeptVersion]
+    numbers: dict[int, list[int]] = Field(default_factory=dict, exclude=True)  # image id -> to be deleted
 
 
 class ImageView(View):
@@ -173,7 +193,10 @@ class ImageView(View):
     name: str
     description: str = ""
     versions: int = 0
-    latest: VersionView | None = None
+    latest: VersionView | None = None  # the newest
+    current: VersionView | None = None  # what a deploy takes when no version is named
+    held: bool = False  # rolled back: a new version does not become the current one
+    params: dict[str, Any] = Field(default_factory=dict)  # capture, deploy: default options; keep
     created_at: datetime
 
 
@@ -194,6 +217,31 @@ class ScheduleView(View):
     enabled: bool = True
     created_by: str = ""
     created_at: datetime
+
+
+class JobView(View):
+    """Long work of the server itself."""
+
+    id: str
+    kind: str  # verify | prune | scrub | recompress | import | export
+    title: str
+    state: str = "waiting"  # waiting (for the job before it) | running | done | failed | cancelled
+    done: int = 0
+    total: int = 0  # 0: unknown
+    message: str = ""
+    result: dict[str, Any] = Field(default_factory=dict)
+    error: str = ""  # of failed and cancelled: one sentence
+    code: str = ""  # stable, of failed
+    created_by: str = ""
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def percent(self) -> int | None:
+        """None while its size is unknown."""
+        return min(100, self.done * 100 // self.total) if self.total > 0 else None
 
 
 class EventView(View):
@@ -292,10 +340,10 @@ class CustomiseResult(View):
 
 
 class DiskRule(BaseModel):
-    """Which disk of the machine: the only internal one, or by serial number, or by stable path."""
+    """Which disk of the machine: the only internal one, the smallest or largest, or by what it is."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    rule: Literal["only", "serial", "path"] = "only"
+    rule: Literal["only", "smallest", "largest", "serial", "wwn", "path", "size", "model"] = "only"
     value: str = Field(default="", max_length=256)
 
 
@@ -303,19 +351,28 @@ class OperationRequest(BaseModel):
     """What to do with which hosts.
 
     `hosts` are names (or ids, or MACs); with `group` it is every host of that group. A capture names
-    exactly one host and the
-    image it adds a version to (made if new). A deploy names `debian` (its latest version) or `debian@3`.
-    A reset may leave
-    `image` out: each host's own default image, else its group's.
+    exactly one host and the image it adds a version to (made if new). A deploy names `debian` (its current
+    version), `debian@3`, or `debian@golden` by tag. A reset may leave `image` out: each host's own default
+    image, else its group's. `capture` and `deploy` are options over the image's defaults (docs/api.md).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     kind: Literal["capture", "deploy", "reset", "inventory"]
     group: str | None = None
     hosts: list[str] = Field(default_factory=list, max_length=5000)
-    image: str | None = Field(default=None, max_length=80)
+    image: str | None = Field(default=None, max_length=140)
     transport: Literal["multicast", "http"] = "multicast"
     disk: DiskRule = DiskRule()
+    capture: dict[str, Any] | None = Field(
+        default=None,
+        max_length=20,
+        description="Options of a capture: partitions, whole, exclude_windows_files, disks.",
+    )
+    deploy: dict[str, Any] | None = Field(
+        default=None,
+        max_length=20,
+        description="Options of a deploy: partitions, grow, shrink, identities, discard, disks, verify.",
+    )
     force_full: bool = False  # deploy, reset: write every chunk even if the disk already holds it
     set_hostname: bool = True  # deploy, reset: give the installed system the host's name
     then: Literal["reboot", "poweroff"] | None = None  # None: the setting tasks.then

@@ -19,6 +19,7 @@ from pxeboot.settings.sections import (
     RegistrationSettings,
     ServerSettings,
     Settings,
+    StoreSettings,
     TaskSettings,
     TftpSettings,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "Section",
     "ServerSettings",
     "Settings",
+    "StoreSettings",
     "SubnetSettings",
     "TaskSettings",
     "TftpSettings",

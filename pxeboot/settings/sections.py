@@ -211,6 +211,27 @@ class ImagesSettings(Section):
     zstd_level: int = Field(default=3, ge=1, le=19, description="Compression level agents use at capture.")
 
 
+class StoreSettings(Section):
+    """How the chunk store looks after itself."""
+
+    scrub_days: int = Field(
+        default=30,
+        ge=0,
+        le=3650,
+        description="Days after which the whole store is read again in the background; 0: never.",
+    )
+    scrub_rate_mb: int = Field(
+        default=20,
+        ge=0,
+        le=100_000,
+        description="Megabytes a second that work in the background reads at most; 0: without a limit.",
+    )
+    recompress: bool = Field(
+        default=True,
+        description="Compress chunks more thoroughly while no machine is at work.",
+    )
+
+
 class JournalSettings(Section):
     """The per-host journal."""
 
@@ -244,6 +265,7 @@ class Settings(BaseModel):
     tasks: TaskSettings = TaskSettings()
     multicast: MulticastSettings = MulticastSettings()
     images: ImagesSettings = ImagesSettings()
+    store: StoreSettings = StoreSettings()
     journal: JournalSettings = JournalSettings()
     doctor: DoctorSettings = DoctorSettings()
 

@@ -1,5 +1,6 @@
 """The manifest: what is written is what is read, and nothing else is accepted."""
 
+import dataclasses
 import json
 import struct
 
@@ -51,6 +52,28 @@ def test_round_trip_keeps_every_field_and_the_identity() -> None:
     assert again == manifest
     assert again.disks == manifest.disks
     assert again.id == manifest.id == blake3(manifest.to_bytes()).hexdigest()
+
+
+def test_a_gpt_image_has_the_identity_it_always_had() -> None:
+    """Calculated by the program of before there were MBR tables: stored images are named by it."""
+    disk = gpt_disk(
+        partition(),
+        partition(
+            3, 8 * MIB, MIB, name="", attributes=0, filesystem="swap", label="", uuid="", capture="header"
+        ),
+        runs=Runs([(MIB, 4096), (8 * MIB, 4096)]),
+        hashes=b"h" * 64,
+    )
+    without_table = DiskImage(3 * MIB, 4096, None, (), Runs([(0, 4096)]), b"i" * 32)
+    identity = "4021eec83286d8536ff4c8940409b1e7757ae299fb665691cfa31dfed6c27e92"
+    assert Manifest([disk, without_table]).id == identity
+
+
+def test_a_physical_sector_size_is_only_told_where_it_differs() -> None:
+    disk = gpt_disk()
+    told = dataclasses.replace(disk, physical_sector_size=4096)
+    assert Manifest.from_bytes(Manifest([told]).to_bytes()).disks[0].physical_sector_size == 4096
+    assert b"physical" not in Manifest([disk]).to_bytes()
 
 
 def test_chunks_lie_on_the_grid_and_know_their_runs() -> None:
@@ -121,6 +144,10 @@ def test_rewriting_without_a_change_is_accepted() -> None:
         lambda h: h["disks"][0].update(chunks=2),
         lambda h: h["disks"][0].update(runs=0),
         lambda h: h["disks"][0]["table"].update(kind="mbr"),
+        lambda h: h["disks"][0]["table"].update(kind="apm"),
+        lambda h: h["disks"][0].update(physical_sector_size=512),
+        lambda h: h["disks"][0].update(physical_sector_size=5000),
+        lambda h: h["disks"][0]["partitions"][0].update(type_byte=7),
         lambda h: h["disks"][0]["table"].update(guid=GUID.upper()),
         lambda h: h["disks"][0]["table"].update(entries=1 << 40),
         lambda h: h["disks"][0]["table"].update(first_usable=5),

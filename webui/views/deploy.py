@@ -13,10 +13,16 @@ from api.v1.schedules import in_zone
 from pxeboot.errors import AppError, Invalid
 from pxeboot.services import groups, images, operations, schedules
 from pxeboot.services.views import OperationRequest
+from webui import forms
 from webui.guard import AdminForm, PageRoute, Reader, ServicesDep
 from webui.render import page, redirect, translate
+from webui.views.images import Sent, texts
 
 router = APIRouter(route_class=PageRoute)
+NO_OPTIONS = {
+    "grow": "", "shrink": "", "identities": "", "discard": "", "verify": "", "partitions": "", "rule": "only",
+    "disk": "",
+}  # fmt: skip
 
 
 def _form(
@@ -26,8 +32,17 @@ def _form(
         rooms = groups.list_groups(session, limit=500).items
         lines = images.list_images(session, limit=500).items
         versions = [version for line in lines for version in images.versions(session, line.id)]
+    opened = any(form[name] != value for name, value in NO_OPTIONS.items())
     return page(
-        request, "deploy.html", status=status, groups=rooms, versions=versions, form=form, error=error
+        request,
+        "deploy.html",
+        status=status,
+        groups=rooms,
+        images=[line for line in lines if line.versions],
+        versions=versions,
+        form=form,
+        opened=opened,
+        error=error,
     )
 
 
@@ -40,7 +55,7 @@ def deploy_form(
     soon = (datetime.now(ZoneInfo(zone)) + timedelta(minutes=5)).replace(second=0, microsecond=0, tzinfo=None)
     values = {
         "group": group, "image": image, "transport": "multicast", "when": "now", "at": soon.isoformat(),
-        "cron": "", "zone": zone, "then": "",
+        "cron": "", "zone": zone, "then": "", **NO_OPTIONS,
     }  # fmt: skip
     return _form(request, these, values)
 
@@ -50,6 +65,7 @@ def deploy(
     request: Request,
     these: ServicesDep,
     who: AdminForm,
+    form: Sent,
     group: Annotated[str, Form()] = "",
     image: Annotated[str, Form()] = "",
     transport: Annotated[str, Form()] = "multicast",
@@ -62,11 +78,19 @@ def deploy(
     """Start it, or make the schedule; what is wrong is said above the button, the form keeps its values."""
     values = {
         "group": group, "image": image, "transport": transport, "when": when, "at": at,
-        "cron": cron, "zone": zone, "then": then,
+        "cron": cron, "zone": zone, "then": then, **texts(form, NO_OPTIONS),
     }  # fmt: skip
     try:
         wanted = OperationRequest.model_validate(
-            {"kind": "deploy", "group": group, "image": image, "transport": transport, "then": then or None}
+            {
+                "kind": "deploy",
+                "group": group,
+                "image": image,
+                "transport": transport,
+                "then": then or None,
+                "disk": forms.disk_rule(values),
+                "deploy": forms.deploy_options(values) or None,
+            }
         )
         with these.write() as session:
             if when == "now":
@@ -86,7 +110,9 @@ def deploy(
         fields = ", ".join(str(item["loc"][-1]) for item in error.errors())
         return _form(request, these, values, f"{translate(request, 'Please correct:')} {fields}.", 422)
     except AppError as error:
-        details = " ".join(f"{item['host']}: {item['msg']}" for item in error.data.get("errors", []))
+        details = " ".join(
+            f"{item['host']}: {item['msg']}" for item in error.data.get("errors", []) if "host" in item
+        )
         return _form(request, these, values, f"{error.sentence} {details}".strip(), error.status)
     return redirect("/schedules", translate(request, "The deploy is scheduled."))
 

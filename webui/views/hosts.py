@@ -10,12 +10,13 @@ from fastapi import APIRouter, Form, Request, Response
 
 from api.v1.live import EventFilter
 from pxeboot.errors import AppError, Conflict, Invalid
-from pxeboot.services import explain, groups, hosts, images, journal
+from pxeboot.services import explain, groups, hosts, images, journal, tasks
 from webui import forms
 from webui.guard import AdminForm, PageRoute, Reader, ServicesDep, TechnicianForm
 from webui.policy import policy_values
 from webui.render import live_block, page, redirect, translate
 from webui.stream import live
+from webui.views.images import EMPTY_CAPTURE
 
 router = APIRouter(route_class=PageRoute)
 EVENTS = 100  # on the page of a host
@@ -90,6 +91,8 @@ def _host_page(
             ),
             "groups": groups.list_groups(session, limit=500).items,
             "images": images.list_images(session, limit=500).items,
+            "last": tasks.last_view(session, found.id),
+            "capture_form": EMPTY_CAPTURE,
             **policy_values(session, these, found, form),
         }
     return page(request, "host.html", status=status, error=error, **values)

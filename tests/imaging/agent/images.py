@@ -10,6 +10,7 @@ from pathlib import Path
 
 from imaging.capture import capture
 from imaging.manifest import Manifest
+from imaging.options import CaptureOptions
 from tests.imaging.agent.room import Room
 
 SIZE = 24 << 20
@@ -47,6 +48,7 @@ def store_image(room: Room, disk: Path) -> Manifest:
         disk,
         missing=room.store.missing,
         upload=lambda frames: [room.store.add_frame(hash, frame) for hash, frame in frames],
+        options=CaptureOptions(whole=("unknown",)),
     )
     room.put_manifest(manifest.to_bytes())
     return manifest

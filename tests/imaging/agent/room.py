@@ -111,7 +111,7 @@ class Room:
         self.task = {
             "id": "7", "kind": kind, "attempt": 1, "disk": {"rule": "only", "value": ""},
             "image": {"name": "debian", "version": None}, "manifest": None, "session": None,
-            "force_full": False,
+            "force_full": False, "capture": {"whole": ["unknown"]},
             "customise": {"hostname": None}, "then": "reboot", **more,
         }  # fmt: skip
         return self.task
@@ -210,7 +210,10 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.room.requests.append(f"{method} {self.path}")
         try:
-            self._route(method, self.path.removeprefix("/agent/v1/").split("/"), body)
+            path, _, query = self.path.removeprefix("/agent/v1/").partition("?")
+            if query.startswith("needed="):
+                self.room.store.room(int(query.removeprefix("needed=")))
+            self._route(method, path.split("/"), body)
         except Problem as problem:
             self._problem(problem)
         except ImagingError as error:

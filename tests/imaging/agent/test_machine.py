@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imaging.agent.disks import Disk, choose, file_disk, list_disks
+from imaging.agent.disks import file_disk, list_disks
 from imaging.agent.dmi import identity_in_sysfs, identity_of, parse_dmidecode
 from imaging.agent.errors import AgentError
 from imaging.agent.firmware import is_uefi, network_first, parse_efibootmgr, secure_boot
@@ -156,63 +156,6 @@ def test_every_kind_of_disk_is_told_apart(tmp_path: Path) -> None:
     assert (sata.serial, sata.model, sata.rotational) == ("Z4Y12345", "ST1000DM003-1ER162", True)
     assert sata.wwn == "naa.5000c500"
     assert disks["vda"].serial == "root-disk"
-
-
-def disk(name: str, **more: object) -> Disk:
-    values: dict[str, object] = {
-        "name": name, "path": f"/dev/{name}", "size": 500 * 10**9, "sector_size": 512,
-        "physical_sector_size": 4096, "serial": f"S-{name}", "wwn": f"naa.{name}", "model": "Disk",
-        "rotational": False, "removable": False, "read_only": False, "transport": "sata", **more,
-    }  # fmt: skip
-    return Disk(**values)  # type: ignore[arg-type]
-
-
-INTERNAL, SECOND, STICK = disk("sda"), disk("nvme0n1", transport="nvme"), disk("sdb", transport="usb")
-
-
-def test_only_means_the_one_internal_disk() -> None:
-    assert (
-        choose([STICK, INTERNAL, disk("sdc", removable=True), disk("sdd", read_only=True)], "only")
-        == INTERNAL
-    )
-
-
-def test_two_internal_disks_are_named_not_guessed() -> None:
-    with pytest.raises(
-        AgentError, match=r"2 internal disks.*/dev/sda.*S-sda.*/dev/nvme0n1.*serial"
-    ) as caught:
-        choose([INTERNAL, SECOND, STICK], "only")
-    assert caught.value.code == "disk-ambiguous"
-
-
-def test_no_internal_disk_says_what_was_seen() -> None:
-    with pytest.raises(AgentError, match=r"/dev/sdb.*\[USB\]") as caught:
-        choose([STICK], "only")
-    assert caught.value.code == "disk-none"
-
-
-@pytest.mark.parametrize(
-    ("rule", "value"), [("serial", "s-nvme0n1 "), ("serial", "NAA.nvme0n1"), ("path", "/dev/nvme0n1")]
-)
-def test_a_disk_by_serial_wwn_or_path(rule: str, value: str) -> None:
-    assert choose([INTERNAL, SECOND], rule, value) == SECOND
-
-
-def test_a_stick_is_never_chosen_not_even_by_name() -> None:
-    with pytest.raises(AgentError, match="USB") as caught:
-        choose([INTERNAL, STICK], "serial", "S-sdb")
-    assert caught.value.code == "disk-not-internal"
-
-
-def test_an_empty_serial_matches_nothing() -> None:
-    with pytest.raises(AgentError) as caught:
-        choose([disk("sda", serial="", wwn="")], "serial", "")
-    assert caught.value.code == "disk-none"
-
-
-def test_an_unknown_rule_is_refused() -> None:
-    with pytest.raises(AgentError, match="largest"):
-        choose([INTERNAL], "largest")
 
 
 def test_a_file_can_be_a_disk(tmp_path: Path) -> None:

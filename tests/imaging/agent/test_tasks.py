@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from imaging.manifest import Manifest
 from tests.imaging.agent.conftest import RunAgent
 from tests.imaging.agent.images import SIZE, blank, content, make_disk, partitions, store_image
 from tests.imaging.agent.room import Room
@@ -71,6 +72,24 @@ def test_a_second_capture_sends_only_what_is_new(room: Room, run_agent: RunAgent
     run_agent(disk=source)
     assert last(room)["chunks"] == {"total": 14, "kept": 13, "written": 1}
     assert len(room.versions) == 2
+
+
+def test_two_disks_become_one_image(room: Room, run_agent: RunAgent, source: Path, tmp_path: Path) -> None:
+    second = make_disk(tmp_path / "second.img", 32 << 20, seed=2)
+    room.order("capture", capture={"disks": [{"rule": "all"}], "whole": ["unknown"]})
+    _status, _then, screen = run_agent(disk=f"{source},{second}")
+    assert last(room)["ok"]
+    manifest = Manifest.from_bytes(room.store.manifest(room.versions[0])[0])
+    assert [disk.size for disk in manifest.disks] == [24 << 20, 32 << 20]
+    assert [chunk.disk for chunk in manifest.chunks] == [0] * 14 + [1] * 14
+    assert screen.count("Disk: ") == 2
+
+
+def test_an_option_of_a_newer_server_is_refused(room: Room, run_agent: RunAgent, source: Path) -> None:
+    room.order("capture", capture={"frobnicate": True})
+    run_agent(disk=source)
+    outcome = last(room)
+    assert (outcome["ok"], outcome["code"]) == (False, "options-invalid")
 
 
 def test_a_full_store_is_told_and_no_version_appears(room: Room, run_agent: RunAgent, source: Path) -> None:
@@ -347,16 +366,15 @@ def test_a_disk_that_lies_fails_the_proof(
     room: Room, run_agent: RunAgent, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One sector that does not keep what is written to it, whatever is written."""
-    import imaging.agent.restore as restore
+    from imaging.chunks import write_exactly as genuine
 
     manifest = store_image(room, source)
-    genuine = restore.write_exactly
     bad = manifest.chunks[4].offset
 
     def write(fd: int, view: memoryview, offset: int) -> None:
         genuine(fd, memoryview(bytes(view)[:-1] + b"?") if offset == bad else view, offset)
 
-    monkeypatch.setattr(restore, "write_exactly", write)
+    monkeypatch.setattr("imaging.target.write_exactly", write)
     room.order("deploy", manifest=manifest.id)
     _status, _then, screen = run_agent(disk=blank(tmp_path / "target.img"))
     outcome = last(room)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imaging.disk import gpt
+from imaging.disk import gpt, mbr
 from imaging.errors import UnsupportedDisk
 from imaging.manifest import GptTable, Partition
 
@@ -73,12 +73,12 @@ def test_both_copies_damaged_is_an_error_that_says_what_to_do() -> None:
 
 
 def test_kinds_of_first_sector() -> None:
-    assert gpt.mbr_kind(PROTECTIVE) == "gpt"
-    assert gpt.mbr_kind(bytes(512)) == "none"
+    assert mbr.kind(PROTECTIVE) == "gpt"
+    assert mbr.kind(bytes(512)) == "none"
     dos = bytes(446) + bytes.fromhex("80202100070000000008000000f00000") + bytes(48) + b"\x55\xaa"
-    assert gpt.mbr_kind(dos) == "mbr"
+    assert mbr.kind(dos) == "mbr"
     boot_code = b"\xeb\x3c\x90mkfs.fat" + bytes(435) + b"\x0d\x0a\x00" * 21 + b"\0" + b"\x55\xaa"
-    assert gpt.mbr_kind(boot_code) == "none"
+    assert mbr.kind(boot_code) == "none"
 
 
 def test_the_protective_record_follows_the_size_of_the_disk() -> None:
@@ -95,7 +95,7 @@ def test_damaged_tables_raise_only_our_errors(data: st.DataObject) -> None:
     places = st.one_of(st.integers(446, 1024 + 256), st.integers(len(disk.data) - 512, len(disk.data) - 400))
     for _ in range(data.draw(st.integers(1, 4))):
         disk.data[data.draw(places)] = data.draw(st.integers(0, 255))
-    gpt.mbr_kind(bytes(disk.data[:512]))
+    mbr.kind(bytes(disk.data[:512]))
     with contextlib.suppress(UnsupportedDisk):
         gpt.read(disk.read_at, len(disk.data), 512)
 

@@ -18,6 +18,7 @@ import uvicorn
 
 from api.app import create_app
 from pxeboot.adapters import container
+from pxeboot.adapters.container import Services
 from pxeboot.cli import main
 from pxeboot.services import auth, groups, hosts
 from pxeboot.settings import Settings
@@ -41,12 +42,23 @@ Run = Callable[..., Said]
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    """`run("host", "list")` as an administrator of a server with group B204 and hosts pc1 and pc2."""
+def services(tmp_path: Path) -> Iterator[Services]:
     data = tmp_path / "data"
     data.mkdir()
     shutil.copy(migrated_database(), data / "pxeboot.sqlite")
-    services = container.open_services(Settings.model_validate({"server": {"data_dir": data}}))
+    made = container.open_services(Settings.model_validate({"server": {"data_dir": data}}))
+    yield made
+    container.close(made)
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path,
+    services: Services,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Iterator[Run]:
+    """`run("host", "list")` as an administrator of a server with group B204 and hosts pc1 and pc2."""
     with services.write() as session:
         token = auth.create_token(session, name="cli", role="admin")[0]
         groups.create_group(session, name="B204")
@@ -72,4 +84,3 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     yield call
     server.should_exit = True
     thread.join(10)
-    container.close(services)

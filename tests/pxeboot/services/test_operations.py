@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pxeboot.errors import Conflict, Invalid, NotFound
-from pxeboot.services import captures, checkin, explain, groups, hosts, images, operations
+from pxeboot.services import captures, checkin, explain, groups, hosts, images, operations, versions
 from tests.plane import NOW, Plane, mac
 
 
@@ -109,10 +109,10 @@ def test_a_capture_makes_a_version_only_at_its_end(plane: Plane) -> None:
 def test_versions_are_kept_while_used(plane: Plane) -> None:
     plane.room(1)
     with plane.write() as session:
-        images.pin(session, "debian@1", True)
+        versions.pin(session, "debian@1", True)
         with pytest.raises(Conflict, match="pinned"):
             images.delete_image(session, "debian")
-        images.pin(session, "debian", False)
+        versions.pin(session, "debian", False)
         groups.update_group(session, "B204", image="debian")
         with pytest.raises(Conflict, match="group B204"):
             images.delete_image(session, "debian")

@@ -12,7 +12,7 @@ from sqlmodel import select
 
 from pxeboot.db.models import Host, Task, TaskKind, TaskState
 from pxeboot.errors import Conflict, Unauthorized
-from pxeboot.services import checkin, operations, tasks, tokens
+from pxeboot.services import attempts, checkin, operations, outcomes, tasks, tokens
 from pxeboot.services.task_states import ACTIVE, FINAL, MOVES, move
 from tests.plane import MANIFEST, NOW, Plane, mac
 
@@ -26,7 +26,7 @@ def ended(plane: Plane, task_id: str, attempt: int = 1, **values: Any) -> Any:
     given |= {"bytes_multicast": 7, "bytes_http": 3, "seconds": {"scan": 1.5}, "now": NOW}
     given |= {"chunks": {"total": 1, "kept": 0, "written": 1}}
     with plane.write() as session:
-        return tasks.outcome(session, task_id, attempt=attempt, **{**given, **values})
+        return outcomes.outcome(session, task_id, attempt=attempt, **{**given, **values})
 
 
 def report(plane: Plane, task_id: str, stage: str, attempt: int = 1, now: Any = NOW) -> tuple[bool, str]:
@@ -39,7 +39,7 @@ def report(plane: Plane, task_id: str, stage: str, attempt: int = 1, now: Any = 
 
 def reap(plane: Plane, now: Any, since: Any = NOW) -> int:
     with plane.write() as session:
-        return tasks.reap(session, plane.settings.tasks, now=now, since=since)
+        return attempts.reap(session, plane.settings.tasks, now=now, since=since)
 
 
 def test_a_deploy_from_boot_to_proof(plane: Plane) -> None:
