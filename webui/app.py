@@ -9,6 +9,7 @@ from fastapi.staticfiles import StaticFiles
 
 from webui.views import (
     account,
+    customise,
     deploy,
     doctor,
     exchange,
@@ -45,6 +46,7 @@ def mount(app: FastAPI) -> None:
         operations,
         schedules,
         menu,
+        customise,
         leases,
         journal,
         doctor,

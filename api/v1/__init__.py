@@ -4,6 +4,7 @@ from fastapi import APIRouter
 
 from api.v1 import (
     boot_entries,
+    customise,
     doctor,
     events,
     exchange,
@@ -25,6 +26,7 @@ PARTS = (
     hosts,
     groups,
     boot_entries,
+    customise,
     images,
     store,
     exchange,
