@@ -135,7 +135,7 @@ async def test_a_capture_then_a_deploy(served: Served) -> None:
     task = found["task"]
     assert task["manifest"] == MANIFEST.id
     assert task["session"] is None
-    assert task["customise"] == {"hostname": None}
+    assert (task["customise"]["hostname"], task["customise"]["windows"]["name"]) == (None, "keep")
     async with served.client(1, found["credential"]) as client:
         manifest = await client.get(f"/agent/v1/manifests/{task['manifest']}")
         signature = bytes.fromhex(manifest.headers["x-pxeboot-signature"])

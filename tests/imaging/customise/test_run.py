@@ -153,6 +153,15 @@ def test_every_system_of_the_disk_gets_the_name_and_data_partitions_nothing(tmp_
         assert (root / "etc/hostname").read_text() == "Salle-204-poste-07\n"
 
 
+def test_partitions_that_were_not_written_stay_as_they_are(tmp_path: Path) -> None:
+    disk = make_disk(tmp_path / "disk.img", [("ext4", linux), ("ext4", linux)])
+    customiser = Customiser(from_task({"hostname": "b204-07"}), [(str(disk), 512)], only=frozenset({2}))
+    customiser.after()
+    assert customiser.named == [2]
+    with mounted(disk, 1, ["ext4", "ext4"]) as root:
+        assert (root / "etc/hostname").read_text() == "reference\n"
+
+
 def test_a_prepared_windows_is_told_by_its_answer_file(tmp_path: Path) -> None:
     disk = make_disk(
         tmp_path / "disk.img", [("ntfs", lambda root: windows.windows_tree(root, "sysprepped") and None)]
