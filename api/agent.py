@@ -231,7 +231,8 @@ def outcome(id: str, body: OutcomeBody, these: ServicesDep, known: Agent) -> dic
         )
         order = checkin.order(session, id, these.settings)
         ended = tasks.row(session, id)
-    if KINDS[ended.kind].brings_manifest and ended.state != TaskState.DONE:
+        in_vain = KINDS[ended.kind].brings_manifest and ended.state != TaskState.DONE
+    if in_vain:
         these.store.release(id)  # what a capture in vain brought may go with the next prune
     return {"then": order.then}
 
