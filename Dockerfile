@@ -5,7 +5,7 @@
 FROM debian:12-slim
 RUN apt-get update && apt-get install -y --no-install-recommends \
         python3 python3-venv ca-certificates iproute2 nftables iptables mmdebstrap debian-archive-keyring cpio zstd xz-utils \
-        kmod \
+        kmod partclone fdisk qemu-utils \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /opt/pxeboot
 COPY requirements.lock pyproject.toml README.md LICENSE ./

@@ -12,8 +12,8 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import FileResponse, JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -23,7 +23,19 @@ from pxeboot.adapters.container import Services
 from pxeboot.adapters.store import HASH_BYTES, MAX_HASHES, RecordReader
 from pxeboot.db.models import TaskKind, TaskState
 from pxeboot.errors import Conflict, Invalid, NotFound, Unauthorized
-from pxeboot.services import captures, checkin, groups, hosts, images, lookup, names, outcomes, tasks, tokens
+from pxeboot.services import (
+    captures,
+    checkin,
+    customise,
+    groups,
+    hosts,
+    images,
+    lookup,
+    names,
+    outcomes,
+    tasks,
+    tokens,
+)
 from pxeboot.services.task_kinds import KINDS
 from pxeboot.services.tokens import Credential
 
@@ -68,6 +80,18 @@ class ProgressBody(BaseModel):
     message: str | None = Field(default="", max_length=2000)
 
 
+class StepBody(BaseModel):
+    """One step of what was done before and after the image."""
+
+    model_config = ConfigDict(extra="ignore")
+    step: str = Field(max_length=40)
+    name: str = Field(default="", max_length=100)
+    where: str = Field(default="", max_length=200)
+    ok: bool
+    seconds: float = Field(default=0.0, ge=0)
+    output: str = Field(default="", max_length=4000)
+
+
 class OutcomeBody(BaseModel):
     """How a task ended; members nobody knows here are kept with the task (what was grown, customised …)."""
 
@@ -81,6 +105,7 @@ class OutcomeBody(BaseModel):
     bytes_http: int = Field(default=0, ge=0)
     seconds: dict[str, float] = Field(default_factory=dict, max_length=20)
     chunks: dict[str, int] = Field(default_factory=dict, max_length=20)
+    customise: list[StepBody] = Field(default_factory=list, max_length=500)
 
     @property
     def told(self) -> dict[str, Any]:
@@ -139,6 +164,8 @@ def check_in(body: CheckInBody, these: ServicesDep, address: Peer) -> dict[str, 
             data={"address": address, "code": error.problem_code},
         )
         raise
+    if task is not None and task["kind"] == "deploy":
+        task["customise"] = _customise(these, task["id"], rename=task["customise"]["hostname"] is not None)
     host = found.host
     return {
         "credential": found.credential,
@@ -156,6 +183,26 @@ def _task(these: Services, session: Any, task_id: str) -> dict[str, Any]:
     streamed = KINDS[TaskKind(order.kind)].by_multicast
     body["session"] = these.sessions.session_for(session, task_id) if streamed else None
     return body
+
+
+def _customise(these: Services, task_id: str, *, rename: bool) -> dict[str, Any]:
+    """TASK's `customise`, with its secrets: this answer is the only place they are ever given to."""
+    with these.read() as session:
+        made = customise.for_task(
+            session, task_id, these.files, these.secrets_key, these.base_url, rename=rename
+        )
+        row = tasks.row(session, task_id)
+        host_id, operation_id = row.host_id, row.operation_id
+    if made.secrets:
+        these.journal.record(
+            "agent",
+            "secrets.delivered",
+            f"The agent was given the secrets {', '.join(made.secrets)} for its task.",
+            host_id=host_id,
+            operation_id=operation_id,
+            task_id=task_id,
+        )
+    return made.order
 
 
 @router.get("/registration")
@@ -212,6 +259,8 @@ def outcome(id: str, body: OutcomeBody, these: ServicesDep, known: Agent) -> dic
     if known.task_id != id:
         raise Unauthorized("This credential is for another task.", "token-foreign")
     told = body.told
+    if body.customise:
+        told["customise"] = [step.model_dump() for step in body.customise]
     with these.write() as session:
         outcomes.outcome(
             session,
@@ -238,12 +287,16 @@ def outcome(id: str, body: OutcomeBody, these: ServicesDep, known: Agent) -> dic
 
 
 @router.post("/tasks/{id}/missing")
-async def missing(id: str, request: Request, these: ServicesDep, known: Agent) -> Response:
-    """Which of these chunks the store lacks."""
+async def missing(
+    id: str, request: Request, these: ServicesDep, known: Agent, needed: Annotated[int, Query(ge=0)] = 0
+) -> Response:
+    """Which of these chunks the store lacks; with `needed`, whether so many bytes of chunks have room."""
     hashes = await _body(request, MAX_HASHES * HASH_BYTES)
 
     def ask() -> bytes:
         _check(these, known, id)
+        if needed:
+            these.store.room(needed)
         return these.store.missing(hashes, holder=id)
 
     return Response(await asyncio.to_thread(ask), media_type=OCTETS)
@@ -326,6 +379,27 @@ def get_chunk(hash: str, these: ServicesDep, known: Agent) -> Response:
         media_type=OCTETS,
         headers={"ETag": f'"{hash}"', "Cache-Control": "private, max-age=31536000, immutable"},
     )
+
+
+@router.get("/tasks/{id}/files/{hash}")
+def get_file(id: str, hash: str, these: ServicesDep, known: Agent) -> FileResponse:
+    """A file drop of this task, whole or from a byte on."""
+    with these.read() as session:
+        checkin.is_working(session, known, id)
+        if hash not in customise.hashes_for_task(session, id):
+            raise NotFound("file content", hash[:80])
+    return FileResponse(these.files.path(hash), media_type=OCTETS, headers={"X-Pxeboot-Blake3": hash})
+
+
+@router.get("/tasks/{id}/drivers/{path:path}")
+def get_driver(id: str, path: str, these: ServicesDep, known: Agent) -> FileResponse:
+    """A driver file for the model of this task's machine, with its hash."""
+    with these.read() as session:
+        task = checkin.is_working(session, known, id)
+        host = lookup.host(session, task.host_id)
+        model = host.manufacturer, host.product
+    place, hash = these.files.driver(*model, path)
+    return FileResponse(place, media_type=OCTETS, headers={"X-Pxeboot-Blake3": hash})
 
 
 @router.get("/tasks/{id}/session")

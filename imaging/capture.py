@@ -15,6 +15,7 @@ from types import TracebackType
 from imaging.chunks import DEFAULT_LEVEL, compress, hash_chunk, read_masked
 from imaging.disk.device import Disk
 from imaging.disk.inspect import inspect
+from imaging.estimate import bytes_to_come
 from imaging.manifest import DiskImage, Manifest
 from imaging.options import CaptureOptions, OptionsError
 from imaging.pipeline import Progress, in_order, no_progress
@@ -24,6 +25,9 @@ from imaging.runs import Grid, Runs
 Missing = Callable[[Sequence[bytes]], Sequence[bool] | bytes]
 #: Takes (hash, frame) pairs in disk order; returns when they are stored.
 Upload = Callable[[Sequence[tuple[bytes, bytes]]], object]
+
+#: Told about how many bytes are coming, before the first; raises when there is no room for them.
+Room = Callable[[int], object]
 
 #: Chunks per question and per upload.
 BATCH = 16
@@ -39,6 +43,7 @@ def capture(
     level: int = DEFAULT_LEVEL,
     tell: Callable[[str], None] = lambda sentence: None,
     options: CaptureOptions = CaptureOptions(),
+    room: Room | None = None,
 ) -> Manifest:
     """Capture a whole disk (block device or plain file): :func:`capture_disks` of this one."""
     return capture_disks(
@@ -50,6 +55,7 @@ def capture(
         level=level,
         tell=tell,
         options=options,
+        room=room,
     )
 
 
@@ -63,6 +69,7 @@ def capture_disks(
     level: int = DEFAULT_LEVEL,
     tell: Callable[[str], None] = lambda sentence: None,
     options: CaptureOptions = CaptureOptions(),
+    room: Room | None = None,
 ) -> Manifest:
     """Capture whole disks into one image, in this order; when it returns, every chunk is uploaded.
 
@@ -70,6 +77,7 @@ def capture_disks(
     ``missing(hashes)`` answers for at most ``BATCH`` hashes; ``upload([(hash, frame), …])`` gets at most as
     many and is called from one other thread, never twice at a time. Stages told to ``progress``, over all
     disks: ``scan`` (reading the maps of used blocks), ``upload``. ``tell`` gets a line per partition.
+    ``room`` is asked with an estimate (imaging.estimate) before the first upload.
 
     Raises FilesystemDirty, FilesystemUnsupported, OptionsError, UnsupportedDisk, DiskBusy, DiskError,
     ToolMissing, ManifestError for no disk or too many, and whatever the callbacks raise.
@@ -90,12 +98,18 @@ def capture_disks(
             seen += disk.size
         progress("scan", total, total)
         grids = [Grid(layout.size, layout.runs) for layout in layouts]
+        readers = [
+            _reader(disk.fd, grid, layout.blank)
+            for disk, layout, grid in zip(disks, layouts, grids, strict=True)
+        ]
+        if room is not None:
+            room(bytes_to_come(list(zip(readers, grids, strict=True)), missing, level))
         used = sum(length for layout in layouts for _, length in layout.runs)
         stream = opened.enter_context(_Stream(missing, upload, progress, level, workers, used))
         images = []
-        for disk, layout, grid in zip(disks, layouts, grids, strict=True):
+        for disk, layout, grid, read in zip(disks, layouts, grids, readers, strict=True):
             os.posix_fadvise(disk.fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-            hashes = stream.send(_reader(disk.fd, grid, layout.blank), grid)
+            hashes = stream.send(read, grid)
             images.append(
                 DiskImage(
                     layout.size,

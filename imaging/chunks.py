@@ -88,9 +88,11 @@ def open_in_place(hash: bytes, frame: bytes) -> memoryview:
     try:
         with decompressor.stream_reader(frame) as reader:
             count = reader.readinto(data)
+            # What is left (an empty last block, the checksum) must be right too, and hold nothing more.
+            more = reader.read(1)
     except zstandard.ZstdError:
         raise ChunkInvalid(hash, "it does not decompress") from None
-    if count != size or len(hash) != HASH_SIZE or hash_chunk(data) != hash:
+    if count != size or more or len(hash) != HASH_SIZE or hash_chunk(data) != hash:
         raise ChunkInvalid(hash, "its content has another hash")
     return data
 

@@ -171,7 +171,7 @@ class IdentitiesFailed(ImagingError):
 
 
 class CustomiseError(ImagingError):
-    """The deployed system could not be given its host name."""
+    """What was to be done to the disk after the image could not be done (docs/customising.md)."""
 
     code = "customise-failed"
 

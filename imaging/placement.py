@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 from imaging.disk.table import usable
 from imaging.errors import DiskTooSmall, PlacementRefused, TableDiffers
 from imaging.manifest import DiskImage, Partition
+from imaging.resize.estimate import smallest
 from imaging.runs import Runs, merge_runs
 
 #: Partitions move by multiples of this, so that their alignment on the target is that of the source.
@@ -22,8 +23,6 @@ ALIGN = 1 << 20
 #: File systems that can be made larger afterwards, and smaller (imaging.resize).
 GROWS = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "ntfs", "f2fs"})
 SHRINKS = frozenset({"ext2", "ext3", "ext4", "btrfs", "ntfs"})
-#: Free bytes a shrunk file system keeps at least, beside a sixteenth of what it uses.
-_SLACK = 4 << 20
 
 
 class Wishes(Protocol):
@@ -214,8 +213,8 @@ def _moved(image: DiskImage, target_size: int, extra: dict[int, int]) -> Placeme
 
 
 def floor(p: Partition) -> int:
-    """The smallest size, in bytes, that a partition is cut to: what it uses and some room, whole MiB."""
-    return -(-(p.used + p.used // 16 + _SLACK) // ALIGN) * ALIGN
+    """The smallest size, in bytes, that a partition is cut to: what its tool surely manages, whole MiB."""
+    return -(-smallest(p.filesystem, p.used, p.size) // ALIGN) * ALIGN
 
 
 def _cut(

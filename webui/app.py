@@ -9,8 +9,10 @@ from fastapi.staticfiles import StaticFiles
 
 from webui.views import (
     account,
+    customise,
     deploy,
     doctor,
+    exchange,
     groups,
     home,
     hosts,
@@ -39,10 +41,12 @@ def mount(app: FastAPI) -> None:
         versions,
         images,
         store,
+        exchange,
         deploy,
         operations,
         schedules,
         menu,
+        customise,
         leases,
         journal,
         doctor,

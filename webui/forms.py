@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pxeboot.errors import Invalid
+from pxeboot.services.customise_rules import CustomiseRules
 
 
 def boot_rules(default: str, local_boot: str, menu: str, menu_seconds: str) -> dict[str, Any]:
@@ -86,3 +88,78 @@ def dhcp_options(text: str, known: Iterable[str]) -> dict[str, Any]:
             )
         found[name.strip()] = value.strip()
     return found
+
+
+#: The fields of the form "after the image": yes/no/inherit, texts, and lists of one a line.
+CUSTOMISE_FLAGS = (
+    "hostname", "linux.machine_id", "linux.ssh_host_keys", "linux.random_seed",
+    "windows.drivers", "windows.install_drivers",
+)  # fmt: skip
+CUSTOMISE_TEXTS = (
+    "windows.name", "windows.time_zone", "windows.locale", "windows.language", "windows.keyboard",
+    "windows.owner", "windows.organization", "windows.drivers_path",
+    "windows.join.domain", "windows.join.ou", "windows.join.user", "windows.join.password",
+    "windows.join.blob",
+)  # fmt: skip
+EMPTY_CUSTOMISE = dict.fromkeys((*CUSTOMISE_FLAGS, *CUSTOMISE_TEXTS, "scripts", "files", "variables"), "")
+
+
+def customise_form(rules: CustomiseRules) -> dict[str, str]:
+    """Rules as the fields of a form; "" inherits."""
+    said = rules.said()
+    words = {True: "yes", False: "no"}
+    found = dict(EMPTY_CUSTOMISE)
+    for key in (*CUSTOMISE_FLAGS, *CUSTOMISE_TEXTS):
+        value: Any = said
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        found[key] = words[value] if isinstance(value, bool) else str(value or "")
+    found["scripts"] = "\n".join(
+        ("!" if use.off else "") + shlex.join([use.name, *use.arguments]) for use in rules.scripts
+    )
+    found["files"] = "\n".join(("!" if use.off else "") + use.name for use in rules.files)
+    found["variables"] = "\n".join(f"{key} = {value}" for key, value in rules.variables.items())
+    return found
+
+
+def customise_rules(form: Mapping[str, str], before: Mapping[str, Any]) -> dict[str, Any]:
+    """The rules of a form; what a form cannot say of a script (its environment, limit) stays as it was.
+
+    Invalid for a line that makes no sense.
+    """
+    made: dict[str, Any] = {}
+    words: dict[str, Any] = {"yes": True, "no": False}
+    for key in (*CUSTOMISE_FLAGS, *CUSTOMISE_TEXTS):
+        text = form.get(key, "").strip()
+        if text:
+            *above, last = key.split(".")
+            place = made
+            for part in above:
+                place = place.setdefault(part, {})
+            place[last] = words.get(text, text) if key in CUSTOMISE_FLAGS else text
+    known = {use["name"]: use for use in before.get("scripts", [])}
+    made["scripts"] = [_script_use(line, known) for line in _lines(form, "scripts")]
+    made["files"] = [
+        {"name": line.removeprefix("!").strip(), "off": line.startswith("!")}
+        for line in _lines(form, "files")
+    ]
+    made["variables"] = {}
+    for line in _lines(form, "variables"):
+        name, sign, value = line.partition("=")
+        if not sign:
+            raise Invalid(f"{line!r} is no variable; write one a line, like room = 204.", field="variables")
+        made["variables"][name.strip()] = value.strip()
+    return made
+
+
+def _lines(form: Mapping[str, str], key: str) -> list[str]:
+    return [line.strip() for line in form.get(key, "").splitlines() if line.strip()]
+
+
+def _script_use(line: str, known: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        words = shlex.split(line.removeprefix("!"))
+    except ValueError as error:
+        raise Invalid(f"{line!r}: {error}. Close the quotes.", field="scripts") from error
+    name = words[0] if words else ""
+    return {**known.get(name, {}), "name": name, "arguments": words[1:], "off": line.startswith("!")}

@@ -105,6 +105,51 @@ def translated(context: Context, table: Mapping[str, str], value: str) -> str:
     return str(context["gettext"](table[value])) if value in table else value
 
 
+USERS = {
+    "image": N_("image"),
+    "group": N_("group"),
+    "host": N_("host"),
+    "shipped": N_("nobody: as shipped"),
+}
+AFTER = {
+    "hostname": N_("Give it the host's name"),
+    "linux.machine_id": N_("New machine-id"),
+    "linux.ssh_host_keys": N_("New SSH host keys"),
+    "linux.random_seed": N_("Remove the stored random seed"),
+    "windows.name": N_("How it gets its name"),
+    "windows.time_zone": N_("Time zone, like Romance Standard Time"),
+    "windows.locale": N_("Formats, like fr-FR"),
+    "windows.language": N_("Language, like fr-FR"),
+    "windows.keyboard": N_("Keyboard, like 040c:0000040c"),
+    "windows.owner": N_("Registered owner"),
+    "windows.organization": N_("Registered organization"),
+    "windows.drivers": N_("Copy the drivers of its model"),
+    "windows.install_drivers": N_("Have setup install them"),
+    "windows.drivers_path": N_("Where drivers go"),
+    "windows.join.domain": N_("Domain to join"),
+    "windows.join.ou": N_("Organizational unit (OU)"),
+    "windows.join.user": N_("User who may join"),
+    "windows.join.password": N_("Secret with the password"),
+    "windows.join.blob": N_("Secret with provisioning data, instead of user and password"),
+    "auto": N_("as the image was made"),
+    "registry": N_("in the registry"),
+    "unattend": N_("in setup's answer file"),
+    "keep": N_("not at all"),
+}
+
+
+@pass_context
+def user_text(context: Context, value: str) -> str:
+    """Who says something about the time after the image."""
+    return translated(context, USERS, value)
+
+
+@pass_context
+def after_text(context: Context, value: str) -> str:
+    """A rule for the time after the image, or its value."""
+    return translated(context, AFTER, value)
+
+
 @pass_context
 def lease_text(context: Context, value: str) -> str:
     """A lease's state as people read it."""
@@ -224,6 +269,8 @@ FILTERS = {
     "change_text": change_text,
     "plane_text": plane_text,
     "lease_text": lease_text,
+    "user_text": user_text,
+    "after_text": after_text,
     "rule_name": rule_name,
     "rule_text": rule_text,
     "origin_text": origin_text,

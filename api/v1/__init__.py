@@ -4,8 +4,10 @@ from fastapi import APIRouter
 
 from api.v1 import (
     boot_entries,
+    customise,
     doctor,
     events,
+    exchange,
     groups,
     hosts,
     images,
@@ -24,8 +26,10 @@ PARTS = (
     hosts,
     groups,
     boot_entries,
+    customise,
     images,
     store,
+    exchange,
     operations,
     jobs,
     schedules,

@@ -139,7 +139,7 @@ def _renew(
     )
     for number, reason in sorted(done.kept.items()):
         console.say(
-            _("Partition {number} keeps its identities: {reason}.").format(number=number, reason=_(reason))
+            _("Partition {number} keeps its identities: {reason}.").format(number=number, reason=reason)
         )
     progress.afterwards["identities"] = {
         "kept": {str(number): reason for number, reason in done.kept.items()},

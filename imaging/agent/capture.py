@@ -28,9 +28,7 @@ def capture(task: dict[str, Any], disks: Sequence[Disk], server: Server, progres
 
     def missing(hashes: Sequence[bytes]) -> list[bool]:
         progress.check()
-        lacks = server.missing(id, list(hashes))
-        progress.add(kept=lacks.count(False))
-        return lacks
+        return server.missing(id, list(hashes))
 
     def upload(frames: Sequence[tuple[bytes, bytes]]) -> None:
         progress.check()
@@ -51,6 +49,7 @@ def capture(task: dict[str, Any], disks: Sequence[Disk], server: Server, progres
             progress=progress.stage_at,
             tell=tell,
             options=options,
+            room=lambda needed: server.room(id, needed),
         )
     finally:
         uploader.close()

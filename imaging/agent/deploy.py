@@ -14,13 +14,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from imaging.agent import customise
 from imaging.agent.afterwards import afterwards
 from imaging.agent.console import Console
 from imaging.agent.demand import Demand
 from imaging.agent.disks import Disk, human
 from imaging.agent.errors import AgentError
 from imaging.agent.fetch import Fetchers
-from imaging.agent.i18n import gettext as _
 from imaging.agent.listen import Listener
 from imaging.agent.progress import Progress
 from imaging.agent.report import Result
@@ -59,6 +59,8 @@ def deploy(
     console.say(f"agent: image chunks={len(manifest.chunks)} used={human(manifest.used)}")
     with contextlib.ExitStack() as spills:
         assignments = plan(manifest, disks, options, console, spills)
+        customiser = customise.prepare(task, disks, manifest, options.partitions, server, console, progress)
+        customiser.before()
         receive(task, manifest, assignments, server, console, progress, discard=options.discard)
         if options.verify:
             prove(task, manifest, assignments, server, console, progress)
@@ -68,7 +70,9 @@ def deploy(
                 task, manifest, given.placement, disk, console, progress,
                 number=given.number, spill=given.spill, simulated=simulated,
             )  # fmt: skip
-    customise(task, manifest, disks, console, progress, simulated=simulated)
+    customise.finish(customiser, console, progress)
+    if not simulated:
+        network_first(console)
     return Result(manifest.id)
 
 
@@ -261,35 +265,15 @@ def _read_back(manifest: Manifest, assignments: Sequence[Assignment], progress: 
     return Verification(bad, table_ok)
 
 
-def customise(
-    task: Task, manifest: Manifest, disks: Sequence[Disk], console: Console, progress: Progress, *,
-    simulated: bool,
-) -> None:  # fmt: skip
-    """After the proof: give the system its host name, and keep the network first in the firmware's boot
-    order.
+def network_first(console: Console) -> None:
+    """Keep the network first in the firmware's boot order, as well as it can be done.
 
-    (Swap needs nothing: its header, and so its UUID, is in the image.) Raises CustomiseError.
+    (Swap needs nothing: its header, and so its UUID, is in the image.)
     """
-    progress.enter("customise")
-    hostname = (task.get("customise") or {}).get("hostname")
-    if hostname:
-        from imaging.customise import set_hostname
+    from imaging.agent.firmware import keep_network_first
 
-        changed = [
-            number
-            for disk, image in zip(disks, manifest.disks, strict=True)
-            for number in set_hostname(disk.path, str(hostname), sector_size=image.sector_size)
-        ]
-        where = ",".join(str(number) for number in changed) or "none"
-        console.say(f"agent: hostname={hostname} partitions={where}")
-        if not changed:
-            progress.message = _("The disk holds no Linux to give the host name to.")
-            console.say(progress.message)
-    if not simulated:
-        from imaging.agent.firmware import keep_network_first
-
-        if sentence := keep_network_first():
-            console.say(sentence)
+    if sentence := keep_network_first():
+        console.say(sentence)
 
 
 def _bytes(demand: Demand) -> int:

@@ -36,6 +36,7 @@ class Progress:
         self.done = self.total = 0
         self.message = ""
         self.chunks = {"total": 0, "kept": 0, "written": 0}
+        self.notes: dict[str, object] = {}  # more members of the outcome
         # What was changed on the disk after it was verified; goes into the outcome as it is.
         self.afterwards: dict[str, Any] = {}
         self._task = task

@@ -68,6 +68,7 @@ def outcome(result: Result | None, error: BaseException | None, progress: Progre
         "bytes_http": progress.bytes_http,
         "seconds": {stage: round(seconds, 3) for stage, seconds in progress.seconds.items()},
         "chunks": dict(progress.chunks),
+        **progress.notes,
         **({"afterwards": progress.afterwards} if progress.afterwards else {}),
     }
 

@@ -6,6 +6,7 @@ status 1).
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import shutil
 import sys
@@ -25,6 +26,7 @@ MODULES = (
     "imaging.agent.tasks",
     "imaging.agent.capture",
     "imaging.agent.deploy",
+    "imaging.agent.customise",
     "imaging.agent.register",
 )
 NEEDED_TOOLS = (
@@ -40,7 +42,12 @@ NEEDED_TOOLS = (
     "mkfs.vfat",
     "ntfsfix",
     "dmidecode",
+    "ntfs-3g",
+    "setpriv",
+    "unshare",
+    "ssh-keygen",
 )
+HIVEX = "libhivex.so.0"
 NICE_TOOLS = ("efibootmgr", "partclone.xfs", "partclone.btrfs", "ethtool", "nvme", "busybox")
 
 
@@ -64,12 +71,31 @@ def main() -> int:
         print(f"  tool {name}: {path or 'missing'}")
         if path is None and name in NEEDED_TOOLS:
             missing.append(name)
+    missing += _registry()
     _machine()
     if missing:
         print(f"PXEBOOT SELFTEST FAILED: {' '.join(missing)}", flush=True)
         return 1
     print("PXEBOOT SELFTEST OK", flush=True)
     return 0
+
+
+def _registry() -> list[str]:
+    """What is missing of the library that reads registries, and of the alphabets it needs."""
+    libc = ctypes.CDLL(None)
+    libc.iconv_open.restype = ctypes.c_void_p
+    nothing = ctypes.c_void_p(-1).value
+    missing = [
+        f"iconv-{name}"
+        for name in ("LATIN1", "UTF-16LE")
+        if libc.iconv_open(b"UTF-8", name.encode()) == nothing
+    ]
+    try:
+        ctypes.CDLL(HIVEX)
+    except OSError:
+        missing.append(HIVEX)
+    print(f"  registry: {' '.join(missing) or 'can be read'}")
+    return missing
 
 
 def _machine() -> None:

@@ -15,7 +15,7 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,6 +25,7 @@ PATIENCE = 330.0  # seconds; a server that is restarted by hand is back well bef
 TIMEOUT = 30.0  # seconds for one connect, send or read
 _FIRST_WAIT, _LONGEST_WAIT = 0.25, 10.0
 _TRY_AGAIN = frozenset({429, 502, 503, 504})
+_PIECE = 256 << 10
 _MAX_ANSWER = 512 << 20  # a manifest of a 4 TB disk stays below 300 MB
 
 Json = dict[str, Any]
@@ -153,6 +154,34 @@ class Server:
             response.status, {name.lower(): value for name, value in response.getheaders()}, data, 1
         )
 
+    def pieces(self, path: str, start: int, headers: dict[str, str]) -> Iterator[bytes]:
+        """One GET from byte ``start`` on, not repeated; fills ``headers`` (lower-case names)."""
+        maker = http.client.HTTPSConnection if self._https else http.client.HTTPConnection
+        connection = maker(self._host, self._port, timeout=self.timeout)
+        try:
+            asked = {"Authorization": f"Bearer {self.credential}"}
+            if start:
+                asked["Range"] = f"bytes={start}-"
+            connection.request("GET", path, None, asked)
+            response = connection.getresponse()
+            headers.update((name.lower(), value) for name, value in response.getheaders())
+            if response.status == 416 and start:  # it broke off just at the end
+                return
+            if response.status != (206 if start else 200):
+                body = response.read(1 << 16)
+                raise _problem("GET", path, Answer(response.status, dict(headers), body, 1))
+            while data := response.read(_PIECE):
+                yield data
+        finally:
+            connection.close()
+
+    def stream(self, path: str) -> Stream:
+        """The body of a GET in pieces, gone on with where it broke off; its headers are in ``headers``.
+
+        Iterating raises ``AgentError`` as ``call`` does.
+        """
+        return Stream(self.another(), path)
+
     def _post(self, path: str, body: Json) -> Json:
         return self.call("POST", path, json.dumps(body).encode()).json()
 
@@ -205,6 +234,11 @@ class Server:
             )
         return [byte == 1 for byte in body]
 
+    def room(self, task: str, needed: int) -> None:
+        """Ask whether ``needed`` bytes of new chunks have room; raises AgentError ``store-full``."""
+        path = f"/agent/v1/tasks/{task}/missing?needed={needed}"
+        self.call("POST", path, b"", "application/octet-stream")
+
     def put_chunks(self, task: str, records: bytes) -> int:
         """Upload records ``hash[32] length[u32 BE] zstd-frame``; the number the server stored."""
         answer = self.call(
@@ -235,6 +269,44 @@ class Server:
         """The multicast session of the task, ``None`` when there is none (any more)."""
         answer = self.call("GET", f"/agent/v1/tasks/{task}/session")
         return None if answer.status == 204 or not answer.body else answer.json()
+
+
+class Stream:
+    """One download. After a break it asks for the rest (RFC 9110 §14.2), for the patience of its server."""
+
+    def __init__(self, server: Server, path: str) -> None:
+        self.headers: dict[str, str] = {}
+        self._server, self._path = server, path
+        self._done = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        server, deadline, wait = self._server, 0.0, _FIRST_WAIT
+        while True:
+            try:
+                for piece in server.pieces(self._path, self._done, self.headers):
+                    self._done += len(piece)
+                    deadline, wait = 0.0, _FIRST_WAIT
+                    yield piece
+                server.close()
+                return
+            except (OSError, http.client.HTTPException) as error:
+                server.close()
+                reason = f"{error or type(error).__name__}"
+            except AgentError as error:
+                server.close()
+                if error.status not in _TRY_AGAIN:
+                    raise
+                reason = error.sentence
+            now = time.monotonic()
+            deadline = deadline or now + server.patience
+            if now >= deadline:
+                raise AgentError(
+                    "server-unreachable",
+                    f"The server did not answer for {server.patience:.0f} s (GET {self._path}: {reason}).",
+                )
+            if server.stop.wait(min(wait * random.uniform(0.5, 1.5), deadline - now)):
+                raise AgentError("stopped", "The call was given up because the agent is stopping.")
+            wait = min(wait * 2, _LONGEST_WAIT)
 
 
 def _retry_after(answer: Answer) -> float:

@@ -91,7 +91,10 @@ def _boot_sector(data: bytes, size: int) -> FileSystem | None:
     oem = data[3:11]
     if oem == b"NTFS    ":
         return FileSystem("ntfs", uuid=f"{int.from_bytes(data[72:80], 'little'):016X}")
-    kinds = {b"EXFAT   ": "exfat", b"-FVE-FS-": "bitlocker", b"ReFS\0\0\0\0": "refs"}
+    if oem == b"EXFAT   ":
+        number = int.from_bytes(data[100:104], "little")
+        return FileSystem("exfat", uuid=f"{number >> 16:04X}-{number & 0xFFFF:04X}")
+    kinds = {b"-FVE-FS-": "bitlocker", b"ReFS\0\0\0\0": "refs"}
     return FileSystem(kinds[oem]) if oem in kinds else None
 
 
@@ -113,7 +116,8 @@ def _simple(data: bytes, size: int) -> FileSystem | None:
     if data[65600:65608] == b"_BHRfS_M":
         return FileSystem("btrfs", _text(data[65835:66091]), _uuid(data[65568:65584]))
     if data[1024:1028] == b"\x10\x20\xf5\xf2":
-        return FileSystem("f2fs")
+        name = data[1024 + 124 : 1024 + 124 + 1024].decode("utf-16-le", "replace").split("\0")[0]
+        return FileSystem("f2fs", name, _uuid(data[1024 + 108 : 1024 + 124]))
     if data[32:36] == b"NXSB":
         return FileSystem("apfs")
     if data[1024:1026] in (b"H+", b"HX"):

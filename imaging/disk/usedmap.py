@@ -14,7 +14,7 @@ from imaging.disk import fat, ntfs
 from imaging.disk.area import Area
 from imaging.disk.device import Disk
 from imaging.disk.gpt import ReadAt
-from imaging.disk.loop import loop_device
+from imaging.disk.part import readable
 from imaging.errors import DiskError, FilesystemDirty, ToolMissing
 
 _EXT = ("partclone.extfs", "partclone.ext4")
@@ -94,7 +94,7 @@ def used_runs(
 def _mapped(disk: Disk, area: Area, kind: str) -> Iterator[tuple[int, int]]:
     with tempfile.TemporaryDirectory(prefix="pxeboot-map-") as directory:
         path = os.path.join(directory, "map")
-        with loop_device(disk.fd, offset=area.start, size=area.size, sector_size=disk.sector_size) as device:
+        with readable(disk, area.start, area.size) as device:
             _run(area, kind, device, path, os.path.join(directory, "log"))
         with open(path, encoding="ascii", errors="replace") as lines:
             for start, length in parse_map(lines):

@@ -67,11 +67,13 @@ def export(
         if file.exists() or file.is_symlink():
             raise ExchangeError(f"{file} exists already: remove it, or choose another name.")
     direct = FORMATS[kind][2] and (qemu.can_export() if direct is None else direct)
-    _check_room(manifest, path.parent, kind, direct)
+    # By way of a raw file: the largest disk is there twice for a while.
+    twice = 0 if direct or kind == "raw" else max(disk.used for disk in manifest.disks)
+    check_room(path.parent, manifest.used + twice)
     done: list[Path] = []
     try:
         for number, file in enumerate(files):
-            with _partial(file) as partial:
+            with partial_file(file) as partial:
                 if kind == "raw":
                     _raw(manifest, number, fetch, partial, told)
                 elif direct:
@@ -86,11 +88,9 @@ def export(
     return files
 
 
-def _check_room(manifest: Manifest, folder: Path, kind: str, direct: bool) -> None:
-    used = manifest.used
-    # By way of a raw file: the largest disk is there twice for a while.
-    largest = max(disk.used for disk in manifest.disks)
-    needed = _SPARE + used + (0 if direct or kind == "raw" else largest)
+def check_room(folder: Path, needed: int) -> None:
+    """Raises NoRoom when ``folder`` has less than ``needed`` bytes and some to spare, ExchangeError."""
+    needed += _SPARE
     try:
         free = shutil.disk_usage(folder).free
     except OSError as error:
@@ -100,8 +100,12 @@ def _check_room(manifest: Manifest, folder: Path, kind: str, direct: bool) -> No
 
 
 @contextlib.contextmanager
-def _partial(file: Path) -> Iterator[Path]:
-    """A name beside ``file`` to write to; it gets the right name when the block ends well."""
+def partial_file(file: Path, needed: int = 0) -> Iterator[Path]:
+    """A name beside ``file`` to write to; it gets the right name when the block ends well.
+
+    ``needed`` bytes must be free there. Raises NoRoom, ExchangeError.
+    """
+    check_room(file.parent, needed)
     partial = file.with_name(f".{file.name}.partial")
     partial.unlink(missing_ok=True)
     try:
@@ -125,9 +129,11 @@ def _blank(path: Path, size: int) -> None:
         file.truncate(size)
 
 
-def _raw(manifest: Manifest, number: int, fetch: Fetch, path: Path, told: Progress) -> None:
+def _raw(
+    manifest: Manifest, number: int, fetch: Fetch, path: Path, told: Progress, *, check: bool = True
+) -> None:
     _blank(path, manifest.disks[number].size)
-    deploy(path, manifest, fetch, told, disk=number, full=True)
+    deploy(path, manifest, fetch, told, disk=number, full=True, check=check)
 
 
 def _straight(manifest: Manifest, number: int, fetch: Fetch, path: Path, kind: str, told: Progress) -> None:
@@ -144,9 +150,11 @@ def _by_raw(manifest: Manifest, number: int, fetch: Fetch, path: Path, kind: str
     raw = path.with_name(f"{path.name}.raw")
     raw.unlink(missing_ok=True)
     try:
-        _raw(manifest, number, fetch, raw, told)
+        seen = qemu.can_export()
+        # What is read back in the end need not be read back on the way.
+        _raw(manifest, number, fetch, raw, told, check=not seen)
         qemu.convert(raw, "raw", path, driver, told, total=manifest.disks[number].used, options=options)
-        if qemu.can_export():
+        if seen:
             _verify(manifest, number, path, driver, told)
         else:
             qemu.compare(raw, path, driver)

@@ -33,7 +33,8 @@ from imaging.tables import Partition, Table
 _TAIL = {512: 33, 4096: 5}
 
 Places = Literal["original", "minimum"]
-"""Where partitions go: as on the disk that was captured, or moved together as FOG shrank them."""
+"""Where partitions of a resizable image go: as on the disk that was captured, with file systems smaller than
+they, or as FOG shrank and moved them; then a deploy that grows makes both fill the disk."""
 
 
 def is_folder(path: Path) -> bool:
@@ -41,7 +42,7 @@ def is_folder(path: Path) -> bool:
     return (path / "d1.mbr").exists() or (path / "d1.partitions").exists()
 
 
-def read(folder: Path, places: Places = "original") -> list[ForeignDisk]:
+def read(folder: Path, places: Places = "minimum") -> list[ForeignDisk]:
     """The disks of an image folder. Raises FolderInvalid, PathRefused, TableInvalid, UnsupportedDisk."""
     if (folder / "sys.img.000").exists() or (folder / "rec.img.000").exists():
         raise FolderInvalid(
@@ -86,11 +87,19 @@ def _disk(folder: Path, number: int, places: Places) -> ForeignDisk:
         if files := pieces(folder, f"d{number}p{p.number}.img"):
             contents[p.number] = Packed(files)
     # An MBR's extended partition was saved as an image by older versions; it is not among the partitions.
-    return ForeignDisk(f"d{number}", size, dump.sector_size, table, partitions, contents, gap)
+    grow = _growable(folder, number, partitions) if minimum.exists() else ()
+    return ForeignDisk(f"d{number}", size, dump.sector_size, table, partitions, contents, gap, grow)
 
 
 def _first(*paths: Path) -> Path:
     return next((path for path in paths if path.exists()), paths[0])
+
+
+def _growable(folder: Path, number: int, partitions: tuple[Partition, ...]) -> tuple[int, ...]:
+    """Which partitions FOG enlarges at each deploy: those not named as of fixed size (``1:2:4``)."""
+    path = folder / f"d{number}.fixed_size_partitions"
+    fixed = {int(text) for text in re.findall(rb"\d{1,4}", small_file(path))} if path.exists() else set()
+    return tuple(p.number for p in partitions if p.number not in fixed)
 
 
 def _refuse_lvm(folder: Path, number: int) -> None:

@@ -48,6 +48,8 @@ class ForeignDisk:
     contents: Mapping[int, Packed | Swap]
     gap: bytes = b""
     """What lies behind LBA 0 of an MBR disk, before the first partition."""
+    grow: tuple[int, ...] = ()
+    """Partitions whose file systems were shrunk, and are meant to be grown at each deploy."""
 
 
 class Sparse:

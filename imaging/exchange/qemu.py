@@ -1,12 +1,13 @@
 """QEMU's tools, as far as virtual disks need them: look, convert, compare, and a disk inside as a file.
 
 ``qemu-storage-daemon`` shows the disk in a container as a plain file through FUSE: writing and reading it
-costs no second copy. (Measured, 4.3 GB used: 21 s to write a qcow2 so, 28 s by way of a raw file and
-``qemu-img convert``; reading 680 MB/s.) Every file is opened with a stated format, nothing is guessed, and no
-backing file is followed.
+costs no second copy. (Measured on a busy machine, 860 MiB used: a qcow2 written and verified so in 8.0 s, by
+way of a raw file and ``qemu-img convert`` in 15.3 s; captured in 4.6 and 8.2 s.) Every file is opened with a
+stated format, nothing is guessed, and no backing file is followed.
 """
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -166,9 +167,19 @@ def convert(
         raise QemuFailed(f"qemu-img convert failed: {_said(said)}")
 
 
+@functools.cache
 def can_export() -> bool:
-    """Whether a disk can be shown as a file here: QEMU's daemon, FUSE, and the right to use it."""
-    return shutil.which("qemu-storage-daemon") is not None and os.access("/dev/fuse", os.R_OK | os.W_OK)
+    """Whether a disk can be shown as a file here (QEMU's daemon, FUSE, the right to use it). Tried once."""
+    if shutil.which("qemu-storage-daemon") is None or not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        return False
+    try:
+        with tempfile.TemporaryDirectory(prefix="pxeboot-try-") as directory:
+            path = Path(directory) / "try"
+            path.write_bytes(bytes(1 << 20))
+            with exported(path, "raw") as disk:
+                return disk.stat().st_size == 1 << 20
+    except (OSError, QemuFailed):
+        return False
 
 
 @contextlib.contextmanager

@@ -80,7 +80,7 @@ def parse(data: bytes, name: str) -> Dump:
 
 def _row(found: re.Match[str], name: str) -> Row:
     fields: dict[str, str] = {}
-    for field in _FIELD.finditer(found[3].replace(",", " , ")):
+    for field in _FIELD.finditer(found[3]):
         if field[1]:
             fields[field[1].lower()] = field[2].strip('"')
         elif field[3]:

@@ -189,8 +189,8 @@ def _blocks(
     size = image.header.blocks * image.header.block_size
     if p.size - size >= streams.PIECE and image.header.filesystem != "raw":
         tell(
-            f"partition {p.number}: its file system has {size >> 20} MiB of {p.size >> 20}; "
-            f"deploy with growing of partition {p.number} to fill it"
+            f"partition {p.number}: its file system has {size >> 20} MiB of {p.size >> 20}; it was shrunk, "
+            "and its own system can grow it"
         )
     yield from image.blocks()
 

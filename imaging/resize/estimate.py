@@ -22,4 +22,4 @@ def smallest(filesystem: str, used: int, size: int) -> int:
         # It moves whole block groups: one of data, and two copies of one of metadata, each at most a tenth
         # of the file system and at most 1 GiB and 256 MiB (kernel: fs/btrfs/volumes.c, init_alloc_chunk_ctl).
         return max(BTRFS_SMALLEST, need + min(2048 * _MIB, size * 3 // 8) + 128 * _MIB)
-    return need + 16 * _MIB
+    return need + 4 * _MIB

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from imaging.chunks import open_frame
+from imaging.chunks import open_frame, open_in_place
 from imaging.errors import (
     ChunkInvalid,
     ChunkMissing,
@@ -153,7 +153,7 @@ class ChunkStore:
         """
         if self._parts.holds is None:
             raise StoreError("This process opened the store for reading only.")
-        plain = len(open_frame(hash, frame))
+        plain = len(open_in_place(hash, frame))
         self._parts.holds.note(holder, [hash])
         if not self._parts.intake.missing([hash])[0]:
             return False

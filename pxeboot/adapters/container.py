@@ -12,11 +12,14 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from sqlmodel import Session
 
 from pxeboot.adapters.boottree import FileNotes
+from pxeboot.adapters.exchange import Exchange
+from pxeboot.adapters.fileshed import FileShed
 from pxeboot.adapters.leaseview import LeaseView
 from pxeboot.adapters.multicast import SessionManager
 from pxeboot.adapters.store import StoreGateway
@@ -49,17 +52,26 @@ class Services:
     status: Callable[[], dict[str, Any]] | None = None  # `adapters.bootservices.BootServices.status`
     file_notes: FileNotes = field(default_factory=FileNotes)  # which boot file was noted for whom
     doctor: Watch = field(init=False)
+    files: FileShed = field(init=False)  # file drops and drivers for deployed systems
     jobs: Jobs = field(init=False)  # long work of the server itself
     keeper: StoreKeeper = field(init=False)
+    exchange: Exchange = field(init=False)
 
     def __post_init__(self) -> None:
         self.jobs = Jobs(self.journal)
         self.keeper = StoreKeeper(self)
+        self.exchange = Exchange(self)
 
         def note(kind: str, sentence: str, data: dict[str, Any]) -> None:
             self.journal.record("doctor", kind, sentence, data=data)
 
+        self.files = FileShed(self.settings.server.data_dir)
         self.doctor = Watch(lambda: self.settings, note)
+
+    @property
+    def secrets_key(self) -> Path:
+        """The file of the key that seals secrets."""
+        return self.settings.server.data_dir / "keys" / "secrets.key"
 
     def base_url_at(self, local: str) -> str:
         """Our URL as a machine reaches it that talks to `local`, an address of ours ("" = the usual one)."""

@@ -16,7 +16,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from imaging.chunks import MAX_FRAME
-from imaging.errors import ImagingError, ManifestMissing
+from imaging.errors import Cancelled, ImagingError, ManifestMissing
 from imaging.manifest import Manifest
 from imaging.store import ChunkStore
 from pxeboot.adapters.summary import summary_of
@@ -78,6 +78,11 @@ class StoreGateway:
         wanted = [hashes[i : i + HASH_BYTES] for i in range(0, len(hashes), HASH_BYTES)]
         with translated():
             return bytes(self._store.missing(wanted, holder))
+
+    def room(self, needed: int) -> int:
+        """Bytes left above the reserve once so many came. StoreRefused(store-full)."""
+        with translated():
+            return self._store.room(needed)
 
     def add(self, records: Sequence[tuple[bytes, bytes]], holder: str = "") -> tuple[int, int]:
         """Check and store (hash, frame) records; (records that are stored now, bytes that were new).
@@ -214,6 +219,8 @@ def translated(damaged: int = 410) -> Iterator[None]:
     """Imaging errors as StoreRefused; `damaged` is the status of chunk-damaged."""
     try:
         yield
+    except Cancelled:  # who wanted the end must see it as such
+        raise
     except ImagingError as error:
         status = damaged if error.code == "chunk-damaged" else _STATUS.get(error.code, 500)
         raise StoreRefused(str(error), error.code, status) from error

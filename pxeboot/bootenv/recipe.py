@@ -46,6 +46,7 @@ PACKAGES: tuple[str, ...] = (
     "ipxe",
     "kbd",
     "kmod",
+    "libhivex0",
     "linux-image-amd64",
     "memtest86+",
     "mount",
@@ -53,6 +54,7 @@ PACKAGES: tuple[str, ...] = (
     "netbase",
     "ntfs-3g",
     "nvme-cli",
+    "openssh-client",
     "partclone",
     "python3",
     "python3-zstandard",
@@ -149,6 +151,7 @@ PROGRAMS: tuple[str, ...] = tuple(
     f"""
     busybox kmod modprobe depmod insmod lsmod rmmod modinfo ip bridge
     blockdev blkid blkdiscard fdisk sfdisk sgdisk lsblk losetup partx wipefs nvme
+    unshare setpriv ssh-keygen
     mount umount findmnt mkswap swaplabel mke2fs mkfs.ext2 mkfs.ext3 mkfs.ext4 e2fsck fsck.ext4 resize2fs
     tune2fs dumpe2fs e2label debugfs e2image mkfs.fat mkfs.vfat fsck.fat fatlabel mkntfs mkfs.ntfs ntfs-3g
     mount.ntfs mount.ntfs-3g ntfsfix ntfsresize ntfsinfo ntfscat ntfscp ntfslabel ntfsls mkfs.xfs xfs_repair
@@ -161,8 +164,14 @@ PROGRAMS: tuple[str, ...] = tuple(
     """.split()
 )
 
-# Loaded by dlopen, so no ELF header names it: glibc wants it for pthread_cancel.
-LIBRARIES: tuple[str, ...] = (f"usr/lib/{MULTIARCH}/libgcc_s.so.1",)
+# Loaded by dlopen, so no ELF header names them: glibc wants the first for pthread_cancel.
+LIBRARIES: tuple[str, ...] = (
+    f"usr/lib/{MULTIARCH}/libgcc_s.so.1",
+    f"usr/lib/{MULTIARCH}/libhivex.so.0",  # the registry of a deployed Windows, by ctypes
+    # What libhivex has iconv load to read the names of keys; without them keys have none.
+    f"usr/lib/{MULTIARCH}/gconv/ISO8859-1.so",
+    f"usr/lib/{MULTIARCH}/gconv/UTF-16.so",
+)
 
 # Plain files and directories taken as they are.
 FILES: tuple[str, ...] = (
@@ -170,6 +179,8 @@ FILES: tuple[str, ...] = (
     "etc/protocols",
     "etc/services",
     "usr/lib/os-release",
+    f"usr/lib/{MULTIARCH}/gconv/gconv-modules",
+    f"usr/lib/{MULTIARCH}/gconv/gconv-modules.cache",
     "usr/share/terminfo/d/dumb",
     "usr/share/terminfo/l/linux",
     "usr/share/terminfo/v/vt100",

@@ -11,8 +11,10 @@ import typer
 from pxeboot import __version__
 from pxeboot.cli import (
     bootenv,
+    customise,
     dhcp,
     doctor,
+    exchange,
     groups,
     hosts,
     images,
@@ -60,7 +62,12 @@ def common(
 app.add_typer(hosts.app, name="host", help="Machines: list, approve, change, journal.")
 app.add_typer(groups.app, name="group", help="Groups and rooms.")
 app.add_typer(menu.app, name="menu", help="Entries of the boot menus.")
+exchange.add_to(images.app)
 app.add_typer(images.app, name="image", help="Images and their versions.")
+app.add_typer(customise.app, name="customise", help="What is done to a disk after the image.")
+app.add_typer(customise.script_app, name="script", help="Scripts that run before or after an image.")
+app.add_typer(customise.file_app, name="file", help="Files and templates that deployed systems get.")
+app.add_typer(customise.secret_app, name="secret", help="Passwords and keys for these.")
 app.add_typer(operations.app, name="operation", help="What was asked of many hosts, and its outcome.")
 app.add_typer(jobs.app, name="job", help="Long work of the server itself.")
 app.add_typer(schedules.app, name="schedule", help="When operations start.")

@@ -185,6 +185,46 @@ class ImageVersion(SQLModel, table=True):
     created_at: datetime = Field(default_factory=utcnow)
 
 
+class Script(SQLModel, table=True):
+    """A shell script of an administrator's, run by agents before or after an image is written."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(unique=True, index=True)
+    description: str = ""
+    phase: str = "post"  # pre | post
+    system: str = ""  # linux | windows | partition:N: mounted for it; empty: none
+    seconds: int = 300  # its time limit
+    on_error: str = "fail"  # fail | continue
+    text: str = ""
+    changed_at: datetime = Field(default_factory=utcnow)
+
+
+class FileDrop(SQLModel, table=True):
+    """A file put into deployed systems; its bytes lie in data_dir/files under their BLAKE3 hash."""
+
+    __tablename__ = "file_drop"
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(unique=True, index=True)
+    description: str = ""
+    path: str  # in the system
+    system: str = "linux"  # linux | windows | partition:N
+    mode: str = ""  # octal; empty: 0644, or as the file before
+    owner: str = ""  # user:group as numbers; empty: root, or as the file before
+    template: bool = False  # rendered with the host's variables
+    hash: str = Field(default="", index=True)
+    size: int = 0
+    changed_at: datetime = Field(default_factory=utcnow)
+
+
+class Secret(SQLModel, table=True):
+    """A password or key that tasks need, sealed; its value is given to agents alone."""
+
+    name: str = Field(primary_key=True)
+    sealed: str
+    changed_at: datetime = Field(default_factory=utcnow)
+    changed_by: str = ""
+
+
 class Operation(SQLModel, table=True):
     """One request over one or many hosts: its tasks are its outcome."""
 

@@ -281,6 +281,64 @@ class ApiTokenView(View):
     last_used_at: datetime | None = None
 
 
+class ScriptView(View):
+    """A shell script that agents run before or after an image is written."""
+
+    name: str
+    description: str = ""
+    phase: str = "post"  # pre | post
+    system: str = ""  # linux | windows | partition:N; empty: nothing is mounted for it
+    seconds: int = 300
+    on_error: str = "fail"  # fail | continue
+    text: str = ""
+    changed_at: datetime
+
+
+class FileDropView(View):
+    """A file that deployed systems get."""
+
+    name: str
+    description: str = ""
+    path: str
+    system: str = "linux"
+    mode: str = ""
+    owner: str = ""
+    template: bool = False
+    hash: str = ""  # BLAKE3; empty: nothing was uploaded yet
+    size: int = 0
+    changed_at: datetime
+
+
+class SecretView(View):
+    """That there is a secret; never what it is."""
+
+    name: str
+    changed_at: datetime
+    changed_by: str = ""
+
+
+class CustomiseView(View):
+    """What an image, group or host itself says about the time after the image."""
+
+    kind: str  # image | group | host
+    name: str
+    customise: dict[str, Any]  # pxeboot.services.customise_rules.CustomiseRules
+
+
+class CustomiseResult(View):
+    """What a host would get with its next deploy; secrets are named, never shown."""
+
+    host: str
+    image: str | None = None  # name, or image@number
+    own: dict[str, Any]
+    merged: dict[str, Any]
+    origins: dict[str, str]  # by key like `windows.join.domain`, `scripts.printers`: shipped image group host
+    order: dict[str, Any]  # TASK's `customise`, secrets masked
+    secrets: dict[str, bool]  # by name: is it there?
+    driver_folders: list[str]
+    problems: list[str]  # why the task would fail
+
+
 class DiskRule(BaseModel):
     """Which disk of the machine: the only internal one, the smallest or largest, or by what it is."""
 

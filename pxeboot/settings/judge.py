@@ -69,6 +69,7 @@ def _server(settings: Settings) -> Iterator[Mistake]:
     for key, path in (
         ("server.data_dir", settings.server.data_dir),
         ("images.store_dir", settings.images.store_dir),
+        ("images.exchange_dir", settings.images.exchange_dir),
     ):
         if path is not None and "\0" in str(path):
             yield Mistake(key, str(path), "has a zero byte", "write a path like /var/lib/pxeboot")

@@ -202,6 +202,11 @@ class ImagesSettings(Section):
     """The chunk store."""
 
     store_dir: Path | None = Field(default=None, description="Where chunks live; empty: data_dir/store.")
+    exchange_dir: Path | None = Field(
+        default=None,
+        description="Where files for export and import lie; empty: data_dir/exchange. The API names files "
+        "only inside it.",
+    )
     reserve_mb: int = Field(
         default=1024,
         ge=0,
@@ -273,6 +278,11 @@ class Settings(BaseModel):
     def store_dir(self) -> Path:
         """Where the chunk store lives."""
         return self.images.store_dir or self.server.data_dir / "store"
+
+    @property
+    def exchange_dir(self) -> Path:
+        """Where files for export and import lie."""
+        return self.images.exchange_dir or self.server.data_dir / "exchange"
 
     @property
     def boot_dir(self) -> Path:

@@ -21,7 +21,13 @@ from tests.plane import ip, mac
 
 CHUNKS = [os.urandom(1000).ljust(CHUNK_SIZE, b"\0"), b"\x01" * CHUNK_SIZE, os.urandom(CHUNK_SIZE)]
 HASHES = [hash_chunk(chunk) for chunk in CHUNKS]
-MANIFEST = Manifest([DiskImage(3 * CHUNK_SIZE, 512, None, (), Runs([(0, 3 * CHUNK_SIZE)]), b"".join(HASHES))])
+# An image of two disks: the server knows chunks, not disks.
+MANIFEST = Manifest(
+    [
+        DiskImage(2 * CHUNK_SIZE, 512, None, (), Runs([(0, 2 * CHUNK_SIZE)]), b"".join(HASHES[:2])),
+        DiskImage(CHUNK_SIZE, 4096, None, (), Runs([(0, CHUNK_SIZE)]), HASHES[2]),
+    ]
+)
 INVENTORY = {
     "firmware": "bios",
     "serial": "ABC",
@@ -234,6 +240,15 @@ async def test_a_full_store_says_so(capturing: Capturing, served: Served) -> Non
     answer = await client.put(f"{base}/chunks", content=RECORDS)
     assert (answer.status_code, answer.json()["code"]) == (507, "store-full")
     assert "has no room" in answer.json()["detail"]
+
+
+async def test_a_capture_that_does_not_fit_hears_it_before_it_starts(capturing: Capturing) -> None:
+    client, base = capturing
+    answer = await client.post(f"{base}/missing?needed=1000", content=HASHES[2])
+    assert (answer.status_code, answer.content) == (200, b"\1")
+    answer = await client.post(f"{base}/missing?needed={1 << 60}", content=b"")
+    assert (answer.status_code, answer.json()["code"]) == (507, "store-full")
+    assert f"no room for {1 << 60} more bytes" in answer.json()["detail"]
 
 
 async def test_a_damaged_chunk_is_gone_and_a_missing_one_missing(

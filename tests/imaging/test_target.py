@@ -29,7 +29,7 @@ SIZE = 34 * MIB
 BORDER = 8 * MIB + 512 * 1024
 PARTS = (
     Partition(1, KIND, KIND[:-1] + "1", "", 0, MIB, BORDER - MIB, "ext4", "", "", 3 * MIB, "used"),
-    Partition(2, KIND, KIND[:-1] + "2", "", 0, BORDER, 16 * MIB, "ext4", "", "", 3 * MIB, "used"),
+    Partition(2, KIND, KIND[:-1] + "2", "", 0, BORDER, 16 * MIB, "ntfs", "", "", 3 * MIB, "used"),
     Partition(
         3, KIND, KIND[:-1] + "3", "", 0, BORDER + 16 * MIB, 2 * MIB, "unknown", "", "", 2 * MIB, "whole"
     ),

@@ -70,6 +70,7 @@ def _images_page(
         hosts=sources,
         form=form,
         error=error,
+        exchange_view=these.exchange.view,
         **store_values(these),
     )
 

@@ -13,7 +13,9 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
+import blake3
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from imaging.errors import ChunkInvalid, ChunkMissing, ImagingError, ManifestMissing
@@ -49,6 +51,8 @@ class Room:
         self.progress: list[Json] = []
         self.outcomes: list[Json] = []
         self.versions: list[str] = []
+        self.files: dict[str, bytes] = {}  # by the last parts of their URL: files/HASH, drivers/PATH
+        self.cut_after = 0  # bytes of a file, after which the connection breaks, once
         self.chunks_served = 0
         self.requests: list[str] = []
         self.then = "reboot"
@@ -206,7 +210,10 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.room.requests.append(f"{method} {self.path}")
         try:
-            self._route(method, self.path.removeprefix("/agent/v1/").split("/"), body)
+            path, _, query = self.path.removeprefix("/agent/v1/").partition("?")
+            if query.startswith("needed="):
+                self.room.store.room(int(query.removeprefix("needed=")))
+            self._route(method, path.split("/"), body)
         except Problem as problem:
             self._problem(problem)
         except ImagingError as error:
@@ -228,6 +235,23 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _json(self, body: Json) -> None:
         self._send(200, json.dumps(body).encode())
+
+    def _file(self, name: str) -> None:
+        data = self.room.files.get(name)
+        if data is None:
+            raise Problem(404, "file-not-found", f"There is no {name}.")
+        hash = blake3.blake3(data).hexdigest()
+        start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+        if self.room.cut_after and not start:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.send_header("X-Pxeboot-Blake3", hash)
+            self.end_headers()
+            self.wfile.write(data[: self.room.cut_after])
+            self.room.cut_after = 0
+            self.close_connection = True
+            return
+        self._send(206 if start else 200, data[start:], "application/octet-stream", X_Pxeboot_Blake3=hash)
 
     def _route(self, method: str, path: list[str], body: bytes) -> None:
         room = self.room
@@ -274,6 +298,8 @@ class _Handler(BaseHTTPRequestHandler):
                     raise Problem(410, "chunk-damaged", str(error)) from None
                 room.chunks_served += 1
                 self._send(200, frame, octets)
+            case ("GET", ["tasks", _, "files" | "drivers" as kind, *rest]):
+                self._file(f"{kind}/{unquote('/'.join(rest))}")
             case ("GET", ["tasks", _, "session"]):
                 if room.session is None:
                     self._send(204)

@@ -108,7 +108,7 @@ def captured(path: Path) -> Manifest:
     return capture(path, missing=lambda hashes: [False] * len(hashes), upload=lambda frames: None)
 
 
-@pytest.mark.parametrize("kind", ["ext4", "ntfs"])
+@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs", "ntfs"])
 def test_a_larger_disk_is_filled_by_the_last_file_system_that_can_grow(
     kind: str, tmp_path: Path, progress: Progress
 ) -> None:

@@ -50,6 +50,31 @@ def test_ntfs(tmp_path: Path) -> None:
     assert len(found.uuid) == 16
 
 
+@pytest.mark.parametrize(
+    ("kind", "command", "size"),
+    [
+        ("xfs", ("mkfs.xfs", "-q", "-f", "-L", "data"), 300 * MIB),
+        ("btrfs", ("mkfs.btrfs", "-q", "-L", "data"), 120 * MIB),
+        ("f2fs", ("mkfs.f2fs", "-q", "-l", "data"), 64 * MIB),
+        ("exfat", ("mkfs.exfat",), 8 * MIB),
+    ],
+)
+def test_others_have_names_that_blkid_knows_too(
+    tmp_path: Path, kind: str, command: tuple[str, ...], size: int
+) -> None:
+    with open(tmp_path / "fs", "wb") as file:
+        file.truncate(size)
+    subprocess.run([*command, str(tmp_path / "fs")], check=True, capture_output=True)
+    with open(tmp_path / "fs", "rb") as file:
+        found = look(file.read(MIB))
+    said = subprocess.run(
+        ["blkid", "-p", "-o", "export", str(tmp_path / "fs")], check=True, capture_output=True, text=True
+    ).stdout
+    known = dict(line.split("=", 1) for line in said.splitlines())
+    assert (found.kind, found.label, found.uuid) == (known["TYPE"], known.get("LABEL", ""), known["UUID"])
+    assert kind == found.kind
+
+
 def test_swap_and_a_hibernated_system_in_it(tmp_path: Path) -> None:
     data = bytearray(made(tmp_path / "fs", "mkswap", "-L", "swap", "-U", UUID, size=MIB))
     assert look(bytes(data)) == FileSystem("swap", "swap", UUID)

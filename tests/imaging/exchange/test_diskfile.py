@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imaging.disk import part
 from imaging.errors import Cancelled, ImagingError
 from imaging.exchange import containers, diskfile, export, qemu
 from imaging.exchange.errors import ContainerRefused, ExchangeError, NoRoom
@@ -86,6 +87,20 @@ def test_files_of_other_programs_come_in(kind: str, disk: Path, store: ChunkStor
     fixed = ["-o", "subformat=fixed,force_size"] if kind == "vhd" else []
     run("qemu-img", "convert", *packed, *fixed, "-f", "raw", "-O", containers.DRIVERS[kind], disk, path)
     assert brought_in(path, kind, store).id == brought_in(disk, "raw", store).id
+
+
+@pytest.mark.disk
+def test_without_loop_devices_a_partition_is_looked_at_in_a_copy(
+    disk: Path, store: ChunkStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that runs as a user of its own has no devices; what it brings in is the same."""
+    path = tmp_path / "golden.raw"
+    run("cp", "--sparse=always", disk, path)
+    with_loop = brought_in(path, "raw", store)
+    monkeypatch.setattr(part, "may_loop", lambda: False)
+    monkeypatch.setattr(part, "loop_device", None)
+    assert brought_in(path, "raw", store).id == with_loop.id
+    assert not [name for name in os.listdir(tmp_path) if "part" in name]
 
 
 @pytest.mark.disk

@@ -62,6 +62,7 @@ def same(image: Image, source: Path) -> int:
     return count
 
 
+@pytest.mark.disk
 def test_partclones_own_images_hold_the_file_system(image: bytes, filesystem: Path) -> None:
     read = Image(pieces(image))
     assert (read.header.filesystem, read.header.block_size) == ("EXTFS", BLOCK)
@@ -69,6 +70,7 @@ def test_partclones_own_images_hold_the_file_system(image: bytes, filesystem: Pa
     assert same(read, filesystem) == read.used_blocks * BLOCK > 600_000
 
 
+@pytest.mark.disk
 @pytest.mark.parametrize("packer", ["zstd -q -19 --ultra", "gzip", "xz -1", "bzip2", "pigz-like", "cat"])
 def test_packed_images_are_the_same(packer: str, filesystem: Path, tmp_path: Path) -> None:
     path = tmp_path / "image"
@@ -84,6 +86,7 @@ def test_packed_images_are_the_same(packer: str, filesystem: Path, tmp_path: Pat
     assert same(Image(plain(Joined([packed]))), filesystem) > 600_000
 
 
+@pytest.mark.disk
 def test_a_flipped_bit_is_found_wherever_it_is(image: bytes) -> None:
     header = Image(pieces(image)).header
     for at in (20, 110, 200, len(image) // 2, len(image) - 3):
@@ -96,6 +99,7 @@ def test_a_flipped_bit_is_found_wherever_it_is(image: bytes) -> None:
                 pass
 
 
+@pytest.mark.disk
 def test_a_cut_image_and_one_with_more_behind_are_refused(image: bytes) -> None:
     for at in (0, 50, 5000, len(image) // 2, len(image) - 1):
         with pytest.raises(PartcloneInvalid, match=r"ends in .* should follow byte \d+"):
@@ -135,6 +139,7 @@ def made_v1(source: Path, *, wide: bool = False, right: bool = False) -> bytes:
     return out.getvalue()
 
 
+@pytest.mark.disk
 @pytest.mark.parametrize("wide", [False, True])
 def test_the_old_format_is_read_as_partclone_reads_it(wide: bool, filesystem: Path, tmp_path: Path) -> None:
     """Nothing writes 0001 any more: our writer of it is checked against partclone's own reader."""

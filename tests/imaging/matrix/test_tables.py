@@ -14,10 +14,15 @@ import pytest
 from imaging.capture import capture, capture_disks
 from imaging.customise import set_hostname
 from imaging.deploy import deploy, verify
+from imaging.disk.device import Disk
+from imaging.disk.inspect import read_layout
 from imaging.disk.loop import loop_device
 from imaging.errors import DiskTooSmall, UnsupportedDisk
 from imaging.manifest import GptTable, Manifest, MbrTable
+from imaging.options import DeployOptions
+from imaging.placement import plan
 from imaging.store import ChunkStore
+from imaging.target import Assignment
 from tests.imaging.disks import MIB, put, run
 
 pytestmark = pytest.mark.disk
@@ -193,6 +198,38 @@ def test_logical_partitions_keep_their_places_on_other_disks(
     assert dump(target) == expected
     assert "No errors detected" in run("sfdisk", "--verify", target)
     assert contents(target, tmp_path) == contents(source, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("grow", "first_ebr"),
+    [("last", 33), ((5,), 33), ((1, 7), 33 + (200 - 90) * 20 // 40)],
+)
+def test_logical_partitions_grow_and_move_with_their_boot_records(
+    tmp_path: Path, store: ChunkStore, grow: str | tuple[int, ...], first_ebr: int
+) -> None:
+    source = make_mbr_disk(tmp_path / "source.img", tmp_path)
+    manifest = captured(source, store)
+    target = blank(tmp_path / "target.img", 200 * MIB, noise=True)
+    placement = plan(manifest.disks[0], 200 * MIB, DeployOptions(grow=grow))
+    assert not placement.is_identity or grow == "last"
+    deploy(Assignment(0, str(target), placement), manifest, lambda ref: store.frame(ref.hash))
+    assert "No errors detected" in run("sfdisk", "--verify", target)
+    with Disk(target) as disk:
+        table, partitions = read_layout(disk)
+    assert [(p.number, p.start, p.size, p.filesystem) for p in partitions] == [
+        (p.number, p.start, p.size, p.filesystem) for p in placement.partitions
+    ]
+    assert isinstance(table, MbrTable)
+    assert [ebr.start // MIB for ebr in table.chain] == [
+        first_ebr,
+        *(p.start // MIB - 1 for p in partitions[3:]),
+    ]
+    for p in partitions:
+        if p.filesystem == "ext4":
+            with open(target, "rb") as file:
+                file.seek(p.start)
+                (tmp_path / "extracted").write_bytes(file.read(p.size))
+            run("e2fsck", "-fn", tmp_path / "extracted")
 
 
 def test_a_disk_too_small_for_the_last_logical_partition_is_refused(

@@ -13,6 +13,7 @@ from imaging.disk.area import Area
 from imaging.disk.content import take
 from imaging.disk.device import Disk
 from imaging.disk.loop import loop_device
+from imaging.disk.probe import probe
 from imaging.options import CaptureOptions
 from imaging.resize import shrink
 from imaging.resize.estimate import smallest
@@ -35,7 +36,8 @@ def test_every_file_system_can_be_shrunk_to_what_was_promised(kind: str, size: i
             fill(device, kind, 60)
             before = tree(device, kind)
         with Disk(path) as disk:
-            used = sum(n for _, n in take(disk, Area(0, size, ""), kind, CaptureOptions()).runs)
+            found = probe(disk.read_at, size)
+            used = take(disk, Area("This part", 0, size), found, CaptureOptions()).used
         least = smallest(kind, used, size) // MIB * MIB
         if least > size - 16 * MIB:
             pytest.skip(f"{kind} of {size} bytes is not promised to become smaller")
@@ -50,4 +52,4 @@ def test_every_file_system_can_be_shrunk_to_what_was_promised(kind: str, size: i
 @given(st.sampled_from([*KINDS, "swap"]), st.integers(0, 1 << 44), st.integers(0, 1 << 44))
 def test_a_promise_leaves_room_for_everything_used(kind: str, used: int, size: int) -> None:
     assert smallest(kind, used, size) > used
-    assert smallest(kind, used + MIB, size) > smallest(kind, used, size)
+    assert smallest(kind, used + MIB, size) >= smallest(kind, used, size)

@@ -13,6 +13,7 @@ import pytest
 from imaging.disk.loop import loop_device
 from imaging.disk.probe import probe
 from imaging.errors import ResizeFailed
+from imaging.placement import GROWS, SHRINKS
 from imaging.resize import grow, minimum_size, ntfs, renew, shrink, why_not_grow, why_not_shrink
 from tests.imaging.resize.samples import MAKERS, MIB, check, fill, tree
 
@@ -159,6 +160,9 @@ def test_what_cannot_be_done_is_known_before_anything_is_touched() -> None:
     for kind in ("fat", "exfat", "luks", "bitlocker", "unknown"):
         assert why_not_grow(kind).endswith(".")
     assert "larger disk" in why_not_shrink("xfs")
+    # What a placement plans, a tool can do.
+    assert not any(why_not_grow(kind) for kind in GROWS)
+    assert not any(why_not_shrink(kind) for kind in SHRINKS)
 
 
 @pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs", "ntfs", "swap"])

@@ -14,14 +14,14 @@ tables = st.lists(st.sampled_from(NAMES[:12]), max_size=40)
 
 
 @given(tables, tables)
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 def test_all_that_is_new_is_named(old: list[bytes], new: list[bytes]) -> None:
     found = list(fresh(b"".join(old), b"".join(new)))
     assert set(new) - set(old) <= set(found) <= set(new)
 
 
 @given(st.integers(0, 1 << 32), st.integers(0, 30))
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 def test_what_came_went_or_changed_in_a_long_table(seed: int, edits: int) -> None:
     chance = random.Random(seed)
     old = [chance.randbytes(32) for _ in range(chance.randrange(1, 3000))]

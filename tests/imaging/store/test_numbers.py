@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imaging.errors import ManifestError, ManifestMissing
@@ -99,6 +99,7 @@ def test_regions_of_several_disks_and_of_a_disks_short_end() -> None:
         max_size=4,
     )
 )
+@settings(deadline=None)
 def test_an_outline_agrees_with_its_manifest(
     disks: list[tuple[list[tuple[int, int]], int]],
 ) -> None:
@@ -112,6 +113,7 @@ def test_an_outline_agrees_with_its_manifest(
 
 
 @given(st.binary(max_size=200), st.integers(0, 400), st.integers(0, 255))
+@settings(deadline=None)
 def test_an_outline_of_rubbish_is_refused_in_its_own_words(rubbish: bytes, at: int, value: int) -> None:
     sound = bytearray(Manifest([disk((0, 1), (3, 2))]).to_bytes())
     sound[at % len(sound)] = value
