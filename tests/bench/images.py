@@ -201,9 +201,7 @@ def measure_restore(found: Measurement) -> None:
                 run("e2fsck", "-fn", str(target), timeout=120)  # so that a restore that did nothing shows
             target.unlink()
     found.remark(used.remark())
-    found.remark(
-        "peer: zstd -d | partclone.restore of an image made with -a0: it checks nothing but zstd's CRC"
-    )
+    found.remark("peer: zstd -d | partclone.restore of an image made with -a0: it checks zstd's XXH64 only")
 
 
 def measure_scan(found: Measurement) -> None:
