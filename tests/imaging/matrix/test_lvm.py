@@ -95,7 +95,7 @@ def test_there_and_back(source: Path, tmp_path: Path, lvm_tool) -> None:  # type
     with device(target, 512, offset=START, size=SIZE) as part:
         lvm_tool(part, "vgck vg")
         lvm_tool(part, f"pvck {part}")
-        assert lvm_tool(part, "lvs --noheadings -o lv_name,lv_size vg").split() == [
+        assert lvm_tool(part, "lvs --noheadings -o lv_name,lv_size vg").split()[-10:] == [
             *("grown", "32.00m", "other", "24.00m", "raw", "20.00m", "root", "120.00m", "swap", "32.00m")
         ]
     with volumes(target) as found:
