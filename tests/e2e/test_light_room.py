@@ -366,13 +366,11 @@ def test_a_store_without_room_refuses_the_capture_and_keeps_no_version(room: Lig
     assert "reserve_mb = 64" in text
     server.config.write_text(text.replace("reserve_mb = 64", "reserve_mb = 900000000"))
     server.start()
-    change_files(room.source.disk)
-    identifier = room.classroom.start("capture", hosts=[room.source.host], image="full", max_attempts=1)
-    room.source.power_on()
-    done = room.classroom.follow(identifier, STAGE_LIMIT)
-    assert done["state"] == "failed", done
-    assert done["tasks"][0]["code"] == "store-full"
-    room.at_rest([room.source])
+    with pytest.raises(ApiProblem) as caught:
+        room.classroom.start("capture", hosts=[room.source.host], image="full", max_attempts=1)
+    assert caught.value.status == 507
+    assert caught.value.problem["code"] == "store-full"
+    assert any(character.isdigit() for character in caught.value.problem["detail"]), "it says how much"
     images = {image["name"]: image for image in room.classroom.get("/images")["items"]}
     assert images.get("full", {"versions": 0})["versions"] == 0
     server.stop()
