@@ -20,9 +20,8 @@ def recover(packs: PackDirectory, index: Index) -> None:
     for number in pack_numbers(packs.path):
         path = pack_path(packs.path, number)
         try:
-            if path.stat().st_size > ends.get(
-                number, 0
-            ):  # shorter is damage: frame() says so when it meets it
+            # Shorter is damage: frame() says so when it meets it. Unknown and empty: killed as it was made.
+            if number not in ends or path.stat().st_size > ends[number]:
                 _recover(packs, index, number, ends.get(number, 0))
         except OSError as error:
             raise StoreError(
