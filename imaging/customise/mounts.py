@@ -8,22 +8,18 @@ partition nodes are needed, and nothing stays even after kill -9.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import subprocess
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Iterator
 
 from imaging.disk.device import Disk
 from imaging.disk.loop import loop_device
+from imaging.disk.namespace import call, libc
 from imaging.errors import CustomiseError, ToolMissing
 from imaging.manifest import Partition
-
-T = TypeVar("T")
 
 EXT = ("ext2", "ext3", "ext4")
 #: What can be mounted: kind of file system -> (the kernel's name, options, more options when read-only).
@@ -40,49 +36,9 @@ _KERNEL: dict[str, tuple[bytes, str, str]] = {
 MOUNTABLE = frozenset((*_KERNEL, "ntfs"))
 # sys/mount.h, sched.h
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOATIME = 1, 2, 4, 1024
-_MS_REC, _MS_SLAVE = 16384, 1 << 19
 _MNT_DETACH = 2
-_CLONE_NEWNS = 0x00020000
 _NTFS_SECONDS = 30.0
 _BUSY_SECONDS = 15.0
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def in_own_namespace(work: Callable[[], T]) -> T:
-    """Run ``work`` in a thread that has its own mount namespace; what it raises is raised here."""
-    outcome: list[T] = []
-    failure: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            # unshare(2) works on the calling thread alone, and its mounts die with it.
-            _call("unshare", _CLONE_NEWNS)
-            _keep_mounts_here()
-            outcome.append(work())
-        except BaseException as error:
-            failure.append(error)
-
-    thread = threading.Thread(target=run, name="customise")
-    thread.start()
-    thread.join()
-    if failure:
-        raise failure[0]
-    return outcome[0]
-
-
-def _keep_mounts_here() -> None:
-    """Stop mounts of this namespace from spreading to others (mount_namespaces(7), "Shared subtrees").
-
-    Slave, not private: what others unmount goes here too, else our copy would keep their disks busy.
-    """
-    try:
-        _call("mount", None, b"/", None, _MS_REC | _MS_SLAVE, None)
-    except OSError as error:
-        # In a chroot "/" is no mount point (EINVAL). The mount may then be seen outside while it lasts, which
-        # is harmless: it is unmounted below, and its loop device goes with it.
-        if error.errno != errno.EINVAL:
-            raise
 
 
 @contextlib.contextmanager
@@ -119,7 +75,7 @@ def _kernel(device: str, directory: str, partition: Partition, write: bool, more
     flags = _MS_NOSUID | _MS_NODEV | _MS_NOATIME | (0 if write else _MS_RDONLY)
     options = ",".join(filter(None, (always, "" if write else reading, more)))
     try:
-        _call("mount", os.fsencode(device), os.fsencode(directory), kind, flags, options.encode())
+        call("mount", os.fsencode(device), os.fsencode(directory), kind, flags, options.encode())
     except OSError as error:
         raise CustomiseError(
             f"Partition {partition.number} ({partition.filesystem}) cannot be mounted ({error.strerror}): "
@@ -174,20 +130,20 @@ def _ntfs(device: str, directory: str, partition: Partition, write: bool, more: 
 def _unmount(directory: str, partition: Partition) -> None:
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        if _libc.syncfs(fd) != 0:
+        if libc.syncfs(fd) != 0:
             raise CustomiseError(f"What was written to partition {partition.number} did not reach the disk.")
     finally:
         os.close(fd)
     deadline = time.monotonic() + _BUSY_SECONDS
     while True:
         try:
-            _call("umount2", os.fsencode(directory), 0)
+            call("umount2", os.fsencode(directory), 0)
             return
         except OSError as error:
             if error.errno != errno.EBUSY:
                 raise
             if time.monotonic() > deadline:
-                _call("umount2", os.fsencode(directory), _MNT_DETACH)
+                call("umount2", os.fsencode(directory), _MNT_DETACH)
                 raise CustomiseError(
                     f"Partition {partition.number} is still in use by a program that a script started."
                 ) from error
@@ -206,11 +162,3 @@ def _wait_until_free(device: str) -> None:
             if error.errno != errno.EBUSY:
                 return
             time.sleep(0.02)
-
-
-def _call(name: str, *arguments: object) -> None:
-    """One libc call that returns 0 or sets errno; raises OSError."""
-    converted = [ctypes.c_ulong(a) if isinstance(a, int) else a for a in arguments]
-    if getattr(_libc, name)(*converted) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))

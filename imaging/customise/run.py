@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from imaging.customise import linux, windows
-from imaging.customise.mounts import in_own_namespace
 from imaging.customise.order import Drop, Order, Script
 from imaging.customise.scripts import run_script
 from imaging.customise.steps import Steps
@@ -16,6 +15,7 @@ from imaging.customise.systems import System, find_systems, opened
 from imaging.customise.tree import Tree, parts
 from imaging.disk.device import Disk
 from imaging.disk.inspect import read_layout
+from imaging.disk.namespace import in_own_namespace
 from imaging.errors import CustomiseError
 
 

@@ -7,8 +7,9 @@ import struct
 import uuid
 from typing import NamedTuple
 
+from imaging.disk.namespace import in_own_namespace
 from imaging.errors import ResizeFailed
-from imaging.resize.mounts import mounted, privately
+from imaging.resize.mounts import mounted
 from imaging.resize.tools import LONG, SHORT, Log, field, run
 
 _SUPERBLOCK = 65536
@@ -51,7 +52,7 @@ def minimum(path: str, log: Log) -> int:
                 seconds=SHORT, log=log,
             )  # fmt: skip
 
-    text = privately(work)
+    text = in_own_namespace(work)
     return max(SMALLEST, field("\n" + text, "\n"))
 
 
@@ -82,7 +83,7 @@ def _resize(path: str, size: str, log: Log) -> None:
                     )  # fmt: skip
                 run(*command, seconds=LONG, log=log, advice="choose a larger disk")
 
-    privately(work)
+    in_own_namespace(work)
 
 
 def renew(path: str, log: Log) -> str:

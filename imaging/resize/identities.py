@@ -19,6 +19,7 @@ from imaging.chunks import write_exactly
 from imaging.disk.device import Disk
 from imaging.disk.loop import loop_device
 from imaging.disk.mbr_render import with_signature
+from imaging.disk.namespace import in_own_namespace
 from imaging.disk.probe import probe
 from imaging.disk.table import read_table, write_table
 from imaging.errors import DiskError, IdentitiesFailed
@@ -26,7 +27,7 @@ from imaging.resize import renew
 from imaging.resize.fat import Fat, FatError
 from imaging.resize.initramfs import resume_archive, resume_setting
 from imaging.resize.look import MOUNTABLE, look, mount_options, patterns_for
-from imaging.resize.mounts import mounted, privately
+from imaging.resize.mounts import mounted
 from imaging.resize.references import LINUX_FILES, changes, find_files, read_file, replacer, rewrite_tree
 from imaging.resize.tools import Log, no_log
 from imaging.tables import MbrTable, Partition
@@ -85,7 +86,7 @@ def renew_identities(
     change = replacer(done.names)
     for p in partitions:
         if p.filesystem in MOUNTABLE:
-            files = privately(partial(_rewrite_linux, device, p, change, resume, log))
+            files = in_own_namespace(partial(_rewrite_linux, device, p, change, resume, log))
         elif p.filesystem == "fat":
             files = _rewrite_fat(disk, p, change, log)
         else:

@@ -12,10 +12,11 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
+from imaging.disk.namespace import in_own_namespace
 from imaging.errors import ImagingError
 from imaging.manifest import Partition
 from imaging.resize.fat import Fat, FatError, ReadAt
-from imaging.resize.mounts import mounted, privately
+from imaging.resize.mounts import mounted
 from imaging.resize.references import find_files, read_file
 from imaging.resize.tools import SHORT, Log, run
 
@@ -117,7 +118,7 @@ def _look_into(p: Partition, device: Device) -> set[str]:
             finally:
                 os.close(root)
 
-    return privately(work)
+    return in_own_namespace(work)
 
 
 def _reasons(root: int, p: Partition) -> set[str]:

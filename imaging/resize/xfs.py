@@ -5,8 +5,9 @@ from __future__ import annotations
 import struct
 import uuid
 
+from imaging.disk.namespace import in_own_namespace
 from imaging.errors import ResizeFailed
-from imaging.resize.mounts import mounted, privately
+from imaging.resize.mounts import mounted
 from imaging.resize.tools import LONG, SHORT, Log, run
 
 # The reference's twin may be mounted, and a renewed one not yet be: nobody compares UUIDs here.
@@ -28,7 +29,7 @@ def grow(path: str, log: Log) -> None:
         with mounted(path, "xfs", write=True, options=_OPTIONS) as directory:
             run("xfs_growfs", "-d", directory, seconds=LONG, log=log)
 
-    privately(work)
+    in_own_namespace(work)
 
 
 def renew(path: str, log: Log) -> str:
@@ -38,7 +39,7 @@ def renew(path: str, log: Log) -> str:
         with mounted(path, "xfs", write=True, options=_OPTIONS):
             pass
 
-    privately(replay)  # xfs_db refuses while the log holds changes; mounting writes them down
+    in_own_namespace(replay)  # xfs_db refuses while the log holds changes; mounting writes them down
     # What xfs_admin does, which is a shell script around xfs_db.
     run("xfs_db", "-x", "-p", "xfs_admin", "-c", f"uuid {new}", path, seconds=SHORT, log=log)
     return new

@@ -56,10 +56,10 @@ def test_names_that_are_none_are_refused_before_the_disk_is_opened(name: str, tm
 @pytest.mark.disk
 def test_mounts_are_kept_private_where_it_can_be_done_and_a_chroot_is_no_obstacle(tmp_path: Path) -> None:
     program = (
-        "import os, sys; from imaging.customise.mounts import _call, _keep_mounts_here, _CLONE_NEWNS;"
-        "_call('unshare', _CLONE_NEWNS); _keep_mounts_here();"
+        "import os, sys; from imaging.disk.namespace import call, keep_mounts_here, CLONE_NEWNS;"
+        "call('unshare', CLONE_NEWNS); keep_mounts_here();"
         "assert 'shared:' not in open('/proc/self/mountinfo').read();"
-        "os.chroot(sys.argv[1]); _keep_mounts_here(); print('kept')"
+        "os.chroot(sys.argv[1]); keep_mounts_here(); print('kept')"
     )
     ran = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=30

@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from imaging.resize.mounts import mounted, privately
+from imaging.disk.namespace import in_own_namespace
+from imaging.resize.mounts import mounted
 from tests.imaging.disks import run
 
 MIB = 1 << 20
@@ -105,7 +106,7 @@ def in_mount(device: str, kind: str, work: Callable[[Path], T], *, write: bool =
         ) as directory:
             return work(Path(directory))
 
-    return privately(inside)
+    return in_own_namespace(inside)
 
 
 def check(device: str, kind: str) -> None:
