@@ -28,24 +28,6 @@ from tests.imaging.disks import MIB, PARTITIONS, extract, run
 pytestmark = pytest.mark.disk
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[ChunkStore]:
-    with ChunkStore(tmp_path / "store", reserve=0) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def master(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    scratch = tmp_path_factory.mktemp("master")
-    return disks.make_disk(scratch / "master.img", scratch)
-
-
-@pytest.fixture
-def source(tmp_path: Path, master: Path) -> Path:
-    run("cp", "--sparse=always", master, tmp_path / "source.img")
-    return tmp_path / "source.img"
-
-
 def captured(disk: Path | str, store: ChunkStore) -> Manifest:
     def upload(frames: object) -> None:
         for hash, frame in frames:  # type: ignore[attr-defined]
