@@ -55,7 +55,7 @@ class Exchange:
 
     def noted(self, kind: str, sentence: str, **data: object) -> Noted:
         """A note about this machine in this subnet."""
-        data["subnet"] = self.subnet.pool.subnet
+        data["subnet"] = self.subnet.name
         return Noted(kind, self.client.mac, sentence, data)
 
 

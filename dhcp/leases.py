@@ -10,7 +10,10 @@ seconds and stay in memory: after a crash the client's REQUEST is simply judged 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from itertools import chain
 from pathlib import Path
 from socket import inet_aton
 from typing import Protocol
@@ -72,7 +75,7 @@ class LeaseStore(Protocol):
         """Every lease that is known, in no order."""
 
     def offer(
-        self, mac: str, pool: Pool, wanted: tuple[str, ...], now: float, seconds: float
+        self, mac: str, pool: Pool, wanted: Sequence[str], now: float, seconds: float
     ) -> Lease | None:
         """Keep an address for a machine: `wanted` first, then a never used one, then the longest unused."""
 
@@ -105,12 +108,14 @@ class LeaseStore(Protocol):
 _FORGET = "DELETE FROM lease WHERE subnet = ? AND mac = ? AND address <> ?"
 # ... and an address changes hands only when nobody holds it: the database itself refuses two owners.
 _BIND = f"""
-INSERT INTO lease ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO lease ({COLUMNS}) VALUES {{}}
 ON CONFLICT (address) DO UPDATE SET subnet = excluded.subnet, mac = excluded.mac, state = excluded.state,
     starts = excluded.starts, expires = excluded.expires, host_name = excluded.host_name,
     client_id = excluded.client_id, agent = excluded.agent
 WHERE lease.mac = excluded.mac OR lease.expires <= excluded.starts
 """
+_ROW = "(?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_MOST_ROWS = 64  # of one statement: a row of a long one costs two thirds of a row of its own
 _RELEASE = "UPDATE lease SET state = 'released', expires = ? WHERE address = ? AND mac = ?"
 _DECLINE = """
 INSERT OR REPLACE INTO lease (address, subnet, mac, state, starts, expires)
@@ -120,6 +125,11 @@ _PARDON = "UPDATE lease SET expires = ? WHERE address = ? AND state = 'declined'
 _OWNER = "SELECT 1 FROM lease WHERE address = ? AND mac = ? AND starts = ?"
 
 _Values = tuple[str | float | None, ...]
+
+
+@cache
+def _binding(rows: int) -> str:
+    return _BIND.format(", ".join([_ROW] * rows))
 
 
 class SqliteLeases:
@@ -137,7 +147,7 @@ class SqliteLeases:
         self.path = path
         self._changes: list[tuple[str, list[_Values]]] = []  # statements in order, like ones together
         self._by_address: dict[str, Lease] = {}
-        self._by_mac: dict[str, dict[str, Lease]] = {}
+        self._by_machine: dict[str, dict[str, Lease]] = {}  # subnet -> mac -> its lease there
         self._declined: dict[str, Lease] = {}  # the oldest quarantine first
         # The rows of the file, as they are once the changes are written: an offer is in memory only.
         self._rows: dict[tuple[str, str], str] = {}  # (subnet, mac) -> address
@@ -159,12 +169,12 @@ class SqliteLeases:
             self._file.close()
 
     def lease_of(self, mac: str, subnet: str | None = None) -> Lease | None:
-        leases = self._by_mac.get(mac)
-        if not leases:
-            return None
         if subnet is not None:
-            return leases.get(subnet)
-        return max(list(leases.values()), key=lambda lease: lease.starts)
+            here = self._by_machine.get(subnet)
+            return here.get(mac) if here is not None else None
+        everywhere = [here.get(mac) for here in list(self._by_machine.values())]
+        known = [lease for lease in everywhere if lease is not None]
+        return max(known, key=lambda lease: lease.starts, default=None)
 
     def owner_of(self, address: str) -> Lease | None:
         return self._by_address.get(address)
@@ -199,7 +209,7 @@ class SqliteLeases:
         return sorted(found, key=lambda lease: inet_aton(lease.address))
 
     def offer(
-        self, mac: str, pool: Pool, wanted: tuple[str, ...], now: float, seconds: float
+        self, mac: str, pool: Pool, wanted: Sequence[str], now: float, seconds: float
     ) -> Lease | None:
         known = self._by_address
         for address in wanted:
@@ -223,8 +233,7 @@ class SqliteLeases:
         holder = self._by_address.get(address)
         if holder is not None and holder.mac != mac and holder.expires > now:
             raise LeaseTaken(f"{address} is held by {holder.mac or 'nobody (quarantine)'}")
-        mine = self._by_mac.get(mac)
-        previous = mine.get(subnet) if mine else None
+        previous = self.lease_of(mac, subnet)
         if previous is not None and previous.address != address:
             self._forget(previous)
         self._put(lease)
@@ -281,9 +290,10 @@ class SqliteLeases:
         try:
             self._database.execute("BEGIN IMMEDIATE")
             for statement, rows in changes:
-                done = self._database.executemany(statement, rows).rowcount
-                if statement is _BIND and done != len(rows):
-                    raise LeaseError(f"{self._refused(rows)} has another owner in {self.path}")
+                if statement is _BIND:
+                    self._write_bound(rows)
+                else:
+                    self._database.executemany(statement, rows)
         except (sqlite3.Error, LeaseError) as error:
             self.abandon()
             raise error if isinstance(error, LeaseError) else LeaseError(f"{self.path}: {error}") from error
@@ -320,6 +330,17 @@ class SqliteLeases:
         else:
             self._changes.append((statement, [values]))
 
+    def _write_bound(self, rows: list[_Values]) -> None:
+        """Raises LeaseError: the database knows of another owner; sqlite3.Error."""
+        at = 0
+        while left := len(rows) - at:
+            # Powers of two: few statements, which SQLite has to compile once each.
+            part = rows[at : at + min(_MOST_ROWS, 1 << left.bit_length() - 1)]
+            done = self._database.execute(_binding(len(part)), list(chain.from_iterable(part))).rowcount
+            if done != len(part):
+                raise LeaseError(f"{self._refused(part)} has another owner in {self.path}")
+            at += len(part)
+
     def _refused(self, rows: list[_Values]) -> str:
         """The first address of these bindings that the database left to somebody else."""
         for address, _, mac, _, starts, *_ in rows:
@@ -328,7 +349,7 @@ class SqliteLeases:
         return "an address"
 
     def _load(self) -> None:
-        self._by_address, self._by_mac, self._declined, self._walks = {}, {}, {}, {}
+        self._by_address, self._by_machine, self._declined, self._walks = {}, {}, {}, {}
         self._rows, self._row_of = {}, {}
         for address, subnet, mac, state, starts, expires, host_name, client_id, agent in self._file.rows():
             self._put(
@@ -349,23 +370,23 @@ class SqliteLeases:
 
     def _put(self, lease: Lease) -> None:
         previous = self._by_address.get(lease.address)
-        if previous is not None and (previous.mac, previous.subnet) != (lease.mac, lease.subnet):
-            self._drop(previous)
-        self._declined.pop(lease.address, None)
+        if previous is not None:
+            if previous.mac != lease.mac or previous.subnet != lease.subnet:
+                self._drop(previous)
+            self._declined.pop(lease.address, None)
         if lease.state == "declined":
             self._declined[lease.address] = lease
         if lease.mac:
-            mine = self._by_mac.get(lease.mac)
-            if mine is None:
-                self._by_mac[lease.mac] = {lease.subnet: lease}
-            else:
-                old = mine.get(lease.subnet)
-                elsewhere = old is not None and old.address != lease.address
-                if old is not None and elsewhere and old.state == "offered" and lease.state != "released":
+            here = self._by_machine.get(lease.subnet)
+            if here is None:
+                here = self._by_machine[lease.subnet] = {}
+            old = here.get(lease.mac)
+            if old is None or old.address == lease.address:
+                here[lease.mac] = lease
+            elif lease.state != "released":
+                if old.state == "offered":
                     self._forget(old)  # one promise per machine
-                    mine = self._by_mac.setdefault(lease.mac, {})
-                if not (elsewhere and lease.state == "released"):
-                    mine[lease.subnet] = lease
+                here[lease.mac] = lease
         self._by_address[lease.address] = lease
         walk = self._walks.get(lease.subnet)
         if walk is not None:
@@ -373,13 +394,9 @@ class SqliteLeases:
 
     def _drop(self, lease: Lease) -> None:
         self._by_address.pop(lease.address, None)
-        mine = self._by_mac.get(lease.mac)
-        if mine is not None:
-            indexed = mine.get(lease.subnet)
-            if indexed is not None and indexed.address == lease.address:
-                del mine[lease.subnet]
-            if not mine:
-                del self._by_mac[lease.mac]
+        indexed = self.lease_of(lease.mac, lease.subnet)
+        if indexed is not None and indexed.address == lease.address:
+            del self._by_machine[lease.subnet][lease.mac]
 
     def _forget(self, lease: Lease) -> None:
         self._drop(lease)

@@ -210,9 +210,8 @@ class Packet:
         relay = options.get(opt.RELAY_AGENT_INFORMATION)
         last = b"" if relay is None else opt.encode(opt.RELAY_AGENT_INFORMATION, relay)
         own = b""
-        for code in _OWN:
-            if code in options:
-                own += opt.encode(code, options[code])
+        if not options.keys().isdisjoint(_OWN):
+            own = b"".join([opt.encode(code, options[code]) for code in _OWN if code in options])
         block = self.encoded
         if block is None:
             block = encode_shared(options)

@@ -103,7 +103,7 @@ def _options(
     """
     packet, subnet = ask.packet, ask.subnet
     alike = boot is None and ask.settings is NOTHING_SET and ask.client.mac not in subnet.reservations
-    key = (kind, seconds, packet.parameter_list, ask.server, isinstance(ask.client, PxeClient))
+    key = (kind, seconds, packet.options.get(opt.PARAMETER_LIST), ask.server, isinstance(ask.client, PxeClient))
     if alike and (made := subnet.replies.get(key)) is not None:
         return made[0].copy(), made[1]
     options: Options = {
@@ -133,7 +133,7 @@ def boot_note(
         data.update(architecture=client.architecture.name, ipxe=client.ipxe, http=client.http)
         if boot is not None:
             data["file"] = boot.options[opt.BOOT_FILE_NAME].decode("ascii")
-    data["subnet"] = ask.subnet.pool.subnet
+    data["subnet"] = ask.subnet.name
     return Noted(event, client.mac, sentence, data)
 
 

@@ -19,6 +19,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from dhcp import options as opt
 from dhcp.actions import Action, Arrival, Noted, Probe, Send
 from dhcp.batches import Inbox
 from dhcp.conflict import LinkProbes, Probes
@@ -40,10 +41,10 @@ _DISCOVER: Final = bytes(
 _MOST_WAITING: Final = 2048  # notes, of which every datagram gives one
 _LOOK_SECONDS: Final = 2.0  # how soon a link that was made anew is listened on again
 # Offers are promises of seconds, a NAK promises nothing: neither needs the disk.
-_AT_ONCE: Final = frozenset((int(MessageType.OFFER), int(MessageType.NAK)))
+_AT_ONCE: Final = frozenset((bytes((MessageType.OFFER,)), bytes((MessageType.NAK,))))
 
 _Ack = tuple[Port, bytes, Send]
-_Earlier = dict[tuple[Port, int, bytes, int], Packet]
+_Earlier = dict[tuple[Port, int, bytes, bytes | None], Packet]
 
 
 class DhcpServer:
@@ -225,7 +226,7 @@ class DhcpServer:
         try:
             packet = Packet.parse(data)
             # By port: two cards on one wire both hear it, and only one may have the subnet.
-            key = (port, packet.xid, packet.chaddr, packet.message_type)
+            key = (port, packet.xid, packet.chaddr, packet.options.get(opt.MESSAGE_TYPE))
             before = earlier.setdefault(key, packet)
             if before is not packet and before.options == packet.options and before.giaddr == packet.giaddr:
                 port.counters["repeated"] += 1  # it waited so long that the client asked again: one answer
@@ -244,7 +245,7 @@ class DhcpServer:
         for action in actions:
             if isinstance(action, Send):
                 data = action.data()
-                if action.packet.message_type in _AT_ONCE:
+                if action.packet.options.get(opt.MESSAGE_TYPE) in _AT_ONCE:
                     port.send(data, action.to, action.port, action.l2, action.own)
                 else:
                     self._acks.append((port, data, action))
