@@ -38,7 +38,10 @@ class Allocation:
             held.address if held else None,
             ask.packet.requested_address,
         )
-        wanted = [address for address in wishes if address is not None and self.may_have(ask, address)]
+        wanted = []
+        for address in wishes:  # most have none
+            if address is not None and self.may_have(ask, address):
+                wanted.append(address)
         while True:
             lease = self._leases.offer(ask.mac, subnet.pool, wanted, ask.now, subnet.offer_seconds)
             if lease is None:

@@ -74,9 +74,7 @@ class LeaseStore(Protocol):
     def all(self) -> list[Lease]:
         """Every lease that is known, in no order."""
 
-    def offer(
-        self, mac: str, pool: Pool, wanted: Sequence[str], now: float, seconds: float
-    ) -> Lease | None:
+    def offer(self, mac: str, pool: Pool, wanted: Sequence[str], now: float, seconds: float) -> Lease | None:
         """Keep an address for a machine: `wanted` first, then a never used one, then the longest unused."""
 
     def bind(self, lease: Lease, now: float) -> None:
@@ -208,9 +206,7 @@ class SqliteLeases:
         ]
         return sorted(found, key=lambda lease: inet_aton(lease.address))
 
-    def offer(
-        self, mac: str, pool: Pool, wanted: Sequence[str], now: float, seconds: float
-    ) -> Lease | None:
+    def offer(self, mac: str, pool: Pool, wanted: Sequence[str], now: float, seconds: float) -> Lease | None:
         known = self._by_address
         for address in wanted:
             holder = known.get(address)

@@ -135,7 +135,7 @@ class Responder:
             return [ignored(packet, f"interface {arrived_on.interface} has no address to answer from")]
         if server == arrived_on.address or server == subnet.server:
             self._own.add(server)
-        return Exchange(packet, client, subnet, server, arrived_on, now, settings, here[1:])
+        return Exchange(packet, client, client.mac, subnet, server, arrived_on, now, settings, here[1:])
 
     def _beside_another(self, ask: Exchange) -> list[Action]:
         """Mode proxy, port 67: DISCOVERs of PXE clients are answered, all else is the other server's."""

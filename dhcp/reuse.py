@@ -72,7 +72,9 @@ class Walk:
         return None
 
     def _all(self) -> list[tuple[float, str]]:
-        idle = [(lease.expires, lease.address) for lease in self._known.values() if lease.address in self.pool]
+        idle = [
+            (lease.expires, lease.address) for lease in self._known.values() if lease.address in self.pool
+        ]
         heapq.heapify(idle)
         # An address that is walked to stays as it is: nothing here is bounded by anything but the pool.
         self._inside = {address: True for _, address in idle}
