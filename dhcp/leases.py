@@ -12,13 +12,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from itertools import chain
 from pathlib import Path
 from socket import inet_aton
 from typing import Protocol
 
-from dhcp.leasefile import COLUMNS, LeaseError, LeaseFile, State
+from dhcp.leasechanges import BIND, DECLINE, FORGET, PARDON, RELEASE, Changes, Refused
+from dhcp.leasefile import LeaseError, LeaseFile, State
 from dhcp.reuse import Walk
 from dhcp.subnets import Pool
 
@@ -102,34 +101,6 @@ class LeaseStore(Protocol):
         """After a failed `finish`: forget what is not on disk, later changes too. Raises LeaseError."""
 
 
-# A machine has one row per subnet ...
-_FORGET = "DELETE FROM lease WHERE subnet = ? AND mac = ? AND address <> ?"
-# ... and an address changes hands only when nobody holds it: the database itself refuses two owners.
-_BIND = f"""
-INSERT INTO lease ({COLUMNS}) VALUES {{}}
-ON CONFLICT (address) DO UPDATE SET subnet = excluded.subnet, mac = excluded.mac, state = excluded.state,
-    starts = excluded.starts, expires = excluded.expires, host_name = excluded.host_name,
-    client_id = excluded.client_id, agent = excluded.agent
-WHERE lease.mac = excluded.mac OR lease.expires <= excluded.starts
-"""
-_ROW = "(?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_MOST_ROWS = 64  # of one statement: a row of a long one costs two thirds of a row of its own
-_RELEASE = "UPDATE lease SET state = 'released', expires = ? WHERE address = ? AND mac = ?"
-_DECLINE = """
-INSERT OR REPLACE INTO lease (address, subnet, mac, state, starts, expires)
-VALUES (?, ?, NULL, 'declined', ?, ?)
-"""
-_PARDON = "UPDATE lease SET expires = ? WHERE address = ? AND state = 'declined'"
-_OWNER = "SELECT 1 FROM lease WHERE address = ? AND mac = ? AND starts = ?"
-
-_Values = tuple[str | float | None, ...]
-
-
-@cache
-def _binding(rows: int) -> str:
-    return _BIND.format(", ".join([_ROW] * rows))
-
-
 class SqliteLeases:
     """The durable `LeaseStore`: one file, one writing process.
 
@@ -143,7 +114,7 @@ class SqliteLeases:
             LeaseError: another process has it, or the file cannot be read as a lease table.
         """
         self.path = path
-        self._changes: list[tuple[str, list[_Values]]] = []  # statements in order, like ones together
+        self._changes = Changes()
         self._by_address: dict[str, Lease] = {}
         self._by_machine: dict[str, dict[str, Lease]] = {}  # subnet -> mac -> its lease there
         self._declined: dict[str, Lease] = {}  # the oldest quarantine first
@@ -236,14 +207,14 @@ class SqliteLeases:
         key = (subnet, mac)
         row = self._rows.get(key)
         if row is not None and row != address:
-            self._change(_FORGET, (subnet, mac, address))
+            self._changes.add(FORGET, (subnet, mac, address))
             self._row_of.pop(row, None)
         if row != address:
             if (other := self._row_of.get(address)) is not None:
                 self._rows.pop(other, None)
             self._rows[key], self._row_of[address] = address, key
-        self._change(
-            _BIND,
+        self._changes.add(
+            BIND,
             (address, subnet, mac, lease.state, lease.starts, lease.expires, lease.host_name,
              lease.client_id, lease.agent or None),
         )  # fmt: skip
@@ -253,7 +224,7 @@ class SqliteLeases:
         if lease is None or lease.mac != mac or not lease.active(now):
             return False
         if lease.state == "bound":
-            self._change(_RELEASE, (now, address, mac))
+            self._changes.add(RELEASE, (now, address, mac))
         # The record stays: the machine gets the same address again as long as nobody needed it.
         self._put(replace(lease, state="released", expires=now))
         return True
@@ -266,7 +237,7 @@ class SqliteLeases:
         self._put(replace(lease, mac="", state="declined", starts=now, expires=now + seconds))
         if (key := self._row_of.pop(address, None)) is not None:
             self._rows.pop(key, None)
-        self._change(_DECLINE, (address, lease.subnet, now, now + seconds))
+        self._changes.add(DECLINE, (address, lease.subnet, now, now + seconds))
         return True
 
     def pardon(self, pool: Pool, now: float, seconds: float) -> bool:
@@ -275,24 +246,22 @@ class SqliteLeases:
                 return False
             if lease.active(now) and lease.address in pool:
                 self._put(replace(lease, subnet=pool.subnet, expires=now))
-                self._change(_PARDON, (now, lease.address))
+                self._changes.add(PARDON, (now, lease.address))
                 return True
         return False
 
     def prepare(self) -> bool:
         if not self._changes:
             return False
-        changes, self._changes = self._changes, []
+        changes, self._changes = self._changes, Changes()
         try:
-            self._database.execute("BEGIN IMMEDIATE")
-            for statement, rows in changes:
-                if statement is _BIND:
-                    self._write_bound(rows)
-                else:
-                    self._database.executemany(statement, rows)
-        except (sqlite3.Error, LeaseError) as error:
+            changes.write(self._database)
+        except Refused as error:
             self.abandon()
-            raise error if isinstance(error, LeaseError) else LeaseError(f"{self.path}: {error}") from error
+            raise LeaseError(f"{error} has another owner in {self.path}") from error
+        except sqlite3.Error as error:
+            self.abandon()
+            raise LeaseError(f"{self.path}: {error}") from error
         return True
 
     def finish(self) -> None:
@@ -303,7 +272,7 @@ class SqliteLeases:
 
     def abandon(self) -> None:
         # None of these leases was promised to anybody yet: go back to what the disk says.
-        self._changes = []
+        self._changes = Changes()
         try:
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
@@ -319,30 +288,6 @@ class SqliteLeases:
             except LeaseError:
                 self.abandon()
                 raise
-
-    def _change(self, statement: str, values: _Values) -> None:
-        if self._changes and self._changes[-1][0] is statement:
-            self._changes[-1][1].append(values)
-        else:
-            self._changes.append((statement, [values]))
-
-    def _write_bound(self, rows: list[_Values]) -> None:
-        """Raises LeaseError: the database knows of another owner; sqlite3.Error."""
-        at = 0
-        while left := len(rows) - at:
-            # Powers of two: few statements, which SQLite has to compile once each.
-            part = rows[at : at + min(_MOST_ROWS, 1 << left.bit_length() - 1)]
-            done = self._database.execute(_binding(len(part)), list(chain.from_iterable(part))).rowcount
-            if done != len(part):
-                raise LeaseError(f"{self._refused(part)} has another owner in {self.path}")
-            at += len(part)
-
-    def _refused(self, rows: list[_Values]) -> str:
-        """The first address of these bindings that the database left to somebody else."""
-        for address, _, mac, _, starts, *_ in rows:
-            if self._database.execute(_OWNER, (address, mac, starts)).fetchone() is None:
-                return str(address)
-        return "an address"
 
     def _load(self) -> None:
         self._by_address, self._by_machine, self._declined, self._walks = {}, {}, {}, {}

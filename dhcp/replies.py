@@ -105,13 +105,8 @@ def _options(
     """
     packet, subnet = ask.packet, ask.subnet
     alike = boot is None and ask.settings is NOTHING_SET and ask.client.mac not in subnet.reservations
-    key = (
-        kind,
-        seconds,
-        packet.options.get(opt.PARAMETER_LIST),
-        ask.server,
-        isinstance(ask.client, PxeClient),
-    )
+    wishes = packet.options.get(opt.PARAMETER_LIST)
+    key = (kind, seconds, wishes, ask.server, isinstance(ask.client, PxeClient))
     if alike and (made := subnet.replies.get(key)) is not None:
         return made[0].copy(), made[1]
     options: Options = {

@@ -90,6 +90,7 @@ class DhcpServer:
         self._disk = _Disk(leases)
         self._writing = False  # a transaction is under way, or the next one still gathers
         self._began = 0.0  # the last one; time of the loop
+        self._gathering: asyncio.TimerHandle | None = None
         self._settled = asyncio.Event()
         self._stopping = False
         self._paused = False
@@ -148,6 +149,8 @@ class DhcpServer:
         self._deafen()
         self._beginners.clear()
         self._probes.close()
+        if self._gathering is not None:
+            self._gathered()
         while self._writing:
             self._settled.clear()
             await self._settled.wait()
@@ -311,11 +314,15 @@ class DhcpServer:
         loop = asyncio.get_running_loop()
         due = self._began + _GATHER_SECONDS
         if len(acks) >= _SEVERAL and due > loop.time():
-            loop.call_at(due, self._gathered)
+            self._gathering = loop.call_at(due, self._gathered)
         else:
             self._gathered()
 
     def _gathered(self) -> None:
+        """The next transaction may begin."""
+        if self._gathering is not None:
+            self._gathering.cancel()
+            self._gathering = None
         self._writing = False
         if self._notes or self._acks:
             self._write()

@@ -124,9 +124,9 @@ def figures(report: str) -> tuple[float, int]:
 
 
 def processors() -> tuple[set[int], int]:
-    """(the servers', perfdhcp's): it polls. A server that never sleeps stays where the kernel once put it, and
-    beside perfdhcp gets half a processor although others are idle: so no server is put there. (Kea, whose
-    threads sleep and are placed anew all the time, had been kept away from perfdhcp by that.)
+    """(the servers', perfdhcp's): it polls. A server that never sleeps stays where the kernel put it, and
+    beside perfdhcp gets half a processor, although another is idle: so no server is put there. Kea, whose
+    threads sleep and are placed anew all the time, was seen to keep away from perfdhcp by itself.
     """
     all_of_them = os.sched_getaffinity(0)
     alone = max(all_of_them)
