@@ -6,12 +6,13 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from dhcp import options as opt
-from dhcp.packet import ANY, BROADCAST, BROADCAST_FLAG, MessageType, Packet
+from dhcp.packet import ANY, BROADCAST, BROADCAST_FLAG, MINIMUM_LIMIT, MessageType, Packet
 
 SERVER_PORT: Final = 67
 CLIENT_PORT: Final = 68
 PXE_PORT: Final = 4011
 _RELAY_PORT: Final = 19  # of option 82
+_NAK: Final = bytes((MessageType.NAK,))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +52,7 @@ class Send:
     to: str
     port: int
     l2: str | None = None
-    limit: int = 576
+    limit: int = MINIMUM_LIMIT
     own: str | None = None
 
     @property
@@ -111,13 +112,13 @@ def deliver(request: Packet, reply: Packet, arrived_on: Arrival) -> Send:
     | has the broadcast bit, or no Ethernet address | 255.255.255.255:68 |
     | else | yiaddr:68 at the hardware address, by a neighbour entry |
     """
-    limit = request.size_limit
+    limit = request.size_limit if opt.MAX_MESSAGE_SIZE in request.options else MINIMUM_LIMIT
     if arrived_on.port == PXE_PORT:
         source = arrived_on.source if arrived_on.source != ANY else BROADCAST
         # From where it was asked: a PXE ROM may look at the source, and we may have several addresses here.
         own = arrived_on.address
         return Send(packet=reply, to=source, port=arrived_on.source_port, limit=limit, own=own)
-    nak = reply.message_type == MessageType.NAK
+    nak = reply.options.get(opt.MESSAGE_TYPE) == _NAK
     if request.giaddr != ANY:
         if nak:
             reply = replace(reply, flags=reply.flags | BROADCAST_FLAG)

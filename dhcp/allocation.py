@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from dhcp.exchange import Exchange
-from dhcp.leases import LeaseStore
+from dhcp.leases import Lease, LeaseStore
 from dhcp.subnets import HostSettings
 
 # Seconds that an address which a host's settings reserve is kept for it once the pool came upon it.
@@ -23,21 +23,25 @@ class Allocation:
         self._leases = leases
         self._hosts = hosts
 
-    def pick(self, ask: Exchange) -> str | None:
+    def pick(self, ask: Exchange, held: Lease | None) -> str | None:
         """The address to offer, kept for this machine from now on; None: the pool is exhausted.
+
+        `held` is its lease in this subnet, running or not.
 
         In this order: the reservation, what it has or had, what it asks for (50), never used, longest unused,
         longest in quarantine (if it will be looked up).
         """
         subnet = ask.subnet
-        held = self._leases.lease_of(ask.mac, subnet.name)
         reservation = ask.reservation
         wishes = (
             reservation.address if reservation else None,
             held.address if held else None,
             ask.packet.requested_address,
         )
-        wanted = tuple(address for address in wishes if address and self.may_have(ask, address))
+        wanted = []
+        for address in wishes:  # most have none
+            if address is not None and self.may_have(ask, address):
+                wanted.append(address)
         while True:
             lease = self._leases.offer(ask.mac, subnet.pool, wanted, ask.now, subnet.offer_seconds)
             if lease is None:

@@ -27,6 +27,7 @@ class Exchange:
     """One request with all that was found out about it; nothing changes one after it was made.
 
     Attributes:
+        mac: the identity a lease hangs on.
         server: our address as this client shall use it.
         shared: the other subnets on the same wire, in which it may be given an address as well.
         settings: what is set for this machine in particular.
@@ -34,6 +35,7 @@ class Exchange:
 
     packet: Packet
     client: PxeClient | PlainClient
+    mac: str
     subnet: SubnetConfig
     server: str
     arrived_on: Arrival
@@ -42,21 +44,16 @@ class Exchange:
     shared: tuple[SubnetConfig, ...] = ()
 
     @property
-    def mac(self) -> str:
-        """The identity a lease hangs on."""
-        return self.client.mac
-
-    @property
     def reservation(self) -> Reservation | None:
         """The machine's reservation in this subnet."""
         if self.settings is NOTHING_SET:
-            return self.subnet.reservations.get(self.client.mac)
-        return reservation_in(self.subnet, self.client.mac, self.settings)
+            return self.subnet.reservations.get(self.mac)
+        return reservation_in(self.subnet, self.mac, self.settings)
 
     def noted(self, kind: str, sentence: str, **data: object) -> Noted:
         """A note about this machine in this subnet."""
-        data["subnet"] = self.subnet.pool.subnet
-        return Noted(kind, self.client.mac, sentence, data)
+        data["subnet"] = self.subnet.name
+        return Noted(kind, self.mac, sentence, data)
 
 
 def ignored(packet: Packet, reason: str) -> Noted:

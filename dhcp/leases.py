@@ -10,12 +10,14 @@ seconds and stay in memory: after a crash the client's REQUEST is simply judged 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from socket import inet_aton
 from typing import Protocol
 
-from dhcp.leasefile import COLUMNS, LeaseError, LeaseFile, State
+from dhcp.leasechanges import BIND, DECLINE, FORGET, PARDON, RELEASE, Changes, Refused
+from dhcp.leasefile import LeaseError, LeaseFile, State
 from dhcp.reuse import Walk
 from dhcp.subnets import Pool
 
@@ -71,9 +73,7 @@ class LeaseStore(Protocol):
     def all(self) -> list[Lease]:
         """Every lease that is known, in no order."""
 
-    def offer(
-        self, mac: str, pool: Pool, wanted: tuple[str, ...], now: float, seconds: float
-    ) -> Lease | None:
+    def offer(self, mac: str, pool: Pool, wanted: Sequence[str], now: float, seconds: float) -> Lease | None:
         """Keep an address for a machine: `wanted` first, then a never used one, then the longest unused."""
 
     def bind(self, lease: Lease, now: float) -> None:
@@ -101,27 +101,6 @@ class LeaseStore(Protocol):
         """After a failed `finish`: forget what is not on disk, later changes too. Raises LeaseError."""
 
 
-# A machine has one row per subnet ...
-_FORGET = "DELETE FROM lease WHERE subnet = ? AND mac = ? AND address <> ?"
-# ... and an address changes hands only when nobody holds it: the database itself refuses two owners.
-_BIND = f"""
-INSERT INTO lease ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (address) DO UPDATE SET subnet = excluded.subnet, mac = excluded.mac, state = excluded.state,
-    starts = excluded.starts, expires = excluded.expires, host_name = excluded.host_name,
-    client_id = excluded.client_id, agent = excluded.agent
-WHERE lease.mac = excluded.mac OR lease.expires <= excluded.starts
-"""
-_RELEASE = "UPDATE lease SET state = 'released', expires = ? WHERE address = ? AND mac = ?"
-_DECLINE = """
-INSERT OR REPLACE INTO lease (address, subnet, mac, state, starts, expires)
-VALUES (?, ?, NULL, 'declined', ?, ?)
-"""
-_PARDON = "UPDATE lease SET expires = ? WHERE address = ? AND state = 'declined'"
-_OWNER = "SELECT 1 FROM lease WHERE address = ? AND mac = ? AND starts = ?"
-
-_Values = tuple[str | float | None, ...]
-
-
 class SqliteLeases:
     """The durable `LeaseStore`: one file, one writing process.
 
@@ -135,9 +114,9 @@ class SqliteLeases:
             LeaseError: another process has it, or the file cannot be read as a lease table.
         """
         self.path = path
-        self._changes: list[tuple[str, list[_Values]]] = []  # statements in order, like ones together
+        self._changes = Changes()
         self._by_address: dict[str, Lease] = {}
-        self._by_mac: dict[str, dict[str, Lease]] = {}
+        self._by_machine: dict[str, dict[str, Lease]] = {}  # subnet -> mac -> its lease there
         self._declined: dict[str, Lease] = {}  # the oldest quarantine first
         # The rows of the file, as they are once the changes are written: an offer is in memory only.
         self._rows: dict[tuple[str, str], str] = {}  # (subnet, mac) -> address
@@ -159,12 +138,12 @@ class SqliteLeases:
             self._file.close()
 
     def lease_of(self, mac: str, subnet: str | None = None) -> Lease | None:
-        leases = self._by_mac.get(mac)
-        if not leases:
-            return None
         if subnet is not None:
-            return leases.get(subnet)
-        return max(list(leases.values()), key=lambda lease: lease.starts)
+            here = self._by_machine.get(subnet)
+            return here.get(mac) if here is not None else None
+        everywhere = [here.get(mac) for here in list(self._by_machine.values())]
+        known = [lease for lease in everywhere if lease is not None]
+        return max(known, key=lambda lease: lease.starts, default=None)
 
     def owner_of(self, address: str) -> Lease | None:
         return self._by_address.get(address)
@@ -198,9 +177,7 @@ class SqliteLeases:
         ]
         return sorted(found, key=lambda lease: inet_aton(lease.address))
 
-    def offer(
-        self, mac: str, pool: Pool, wanted: tuple[str, ...], now: float, seconds: float
-    ) -> Lease | None:
+    def offer(self, mac: str, pool: Pool, wanted: Sequence[str], now: float, seconds: float) -> Lease | None:
         known = self._by_address
         for address in wanted:
             holder = known.get(address)
@@ -223,22 +200,21 @@ class SqliteLeases:
         holder = self._by_address.get(address)
         if holder is not None and holder.mac != mac and holder.expires > now:
             raise LeaseTaken(f"{address} is held by {holder.mac or 'nobody (quarantine)'}")
-        mine = self._by_mac.get(mac)
-        previous = mine.get(subnet) if mine else None
+        previous = self.lease_of(mac, subnet)
         if previous is not None and previous.address != address:
             self._forget(previous)
         self._put(lease)
         key = (subnet, mac)
         row = self._rows.get(key)
         if row is not None and row != address:
-            self._change(_FORGET, (subnet, mac, address))
+            self._changes.add(FORGET, (subnet, mac, address))
             self._row_of.pop(row, None)
         if row != address:
             if (other := self._row_of.get(address)) is not None:
                 self._rows.pop(other, None)
             self._rows[key], self._row_of[address] = address, key
-        self._change(
-            _BIND,
+        self._changes.add(
+            BIND,
             (address, subnet, mac, lease.state, lease.starts, lease.expires, lease.host_name,
              lease.client_id, lease.agent or None),
         )  # fmt: skip
@@ -248,7 +224,7 @@ class SqliteLeases:
         if lease is None or lease.mac != mac or not lease.active(now):
             return False
         if lease.state == "bound":
-            self._change(_RELEASE, (now, address, mac))
+            self._changes.add(RELEASE, (now, address, mac))
         # The record stays: the machine gets the same address again as long as nobody needed it.
         self._put(replace(lease, state="released", expires=now))
         return True
@@ -261,7 +237,7 @@ class SqliteLeases:
         self._put(replace(lease, mac="", state="declined", starts=now, expires=now + seconds))
         if (key := self._row_of.pop(address, None)) is not None:
             self._rows.pop(key, None)
-        self._change(_DECLINE, (address, lease.subnet, now, now + seconds))
+        self._changes.add(DECLINE, (address, lease.subnet, now, now + seconds))
         return True
 
     def pardon(self, pool: Pool, now: float, seconds: float) -> bool:
@@ -270,23 +246,22 @@ class SqliteLeases:
                 return False
             if lease.active(now) and lease.address in pool:
                 self._put(replace(lease, subnet=pool.subnet, expires=now))
-                self._change(_PARDON, (now, lease.address))
+                self._changes.add(PARDON, (now, lease.address))
                 return True
         return False
 
     def prepare(self) -> bool:
         if not self._changes:
             return False
-        changes, self._changes = self._changes, []
+        changes, self._changes = self._changes, Changes()
         try:
-            self._database.execute("BEGIN IMMEDIATE")
-            for statement, rows in changes:
-                done = self._database.executemany(statement, rows).rowcount
-                if statement is _BIND and done != len(rows):
-                    raise LeaseError(f"{self._refused(rows)} has another owner in {self.path}")
-        except (sqlite3.Error, LeaseError) as error:
+            changes.write(self._database)
+        except Refused as error:
             self.abandon()
-            raise error if isinstance(error, LeaseError) else LeaseError(f"{self.path}: {error}") from error
+            raise LeaseError(f"{error} has another owner in {self.path}") from error
+        except sqlite3.Error as error:
+            self.abandon()
+            raise LeaseError(f"{self.path}: {error}") from error
         return True
 
     def finish(self) -> None:
@@ -297,7 +272,7 @@ class SqliteLeases:
 
     def abandon(self) -> None:
         # None of these leases was promised to anybody yet: go back to what the disk says.
-        self._changes = []
+        self._changes = Changes()
         try:
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
@@ -314,21 +289,8 @@ class SqliteLeases:
                 self.abandon()
                 raise
 
-    def _change(self, statement: str, values: _Values) -> None:
-        if self._changes and self._changes[-1][0] is statement:
-            self._changes[-1][1].append(values)
-        else:
-            self._changes.append((statement, [values]))
-
-    def _refused(self, rows: list[_Values]) -> str:
-        """The first address of these bindings that the database left to somebody else."""
-        for address, _, mac, _, starts, *_ in rows:
-            if self._database.execute(_OWNER, (address, mac, starts)).fetchone() is None:
-                return str(address)
-        return "an address"
-
     def _load(self) -> None:
-        self._by_address, self._by_mac, self._declined, self._walks = {}, {}, {}, {}
+        self._by_address, self._by_machine, self._declined, self._walks = {}, {}, {}, {}
         self._rows, self._row_of = {}, {}
         for address, subnet, mac, state, starts, expires, host_name, client_id, agent in self._file.rows():
             self._put(
@@ -349,23 +311,23 @@ class SqliteLeases:
 
     def _put(self, lease: Lease) -> None:
         previous = self._by_address.get(lease.address)
-        if previous is not None and (previous.mac, previous.subnet) != (lease.mac, lease.subnet):
-            self._drop(previous)
-        self._declined.pop(lease.address, None)
+        if previous is not None:
+            if previous.mac != lease.mac or previous.subnet != lease.subnet:
+                self._drop(previous)
+            self._declined.pop(lease.address, None)
         if lease.state == "declined":
             self._declined[lease.address] = lease
         if lease.mac:
-            mine = self._by_mac.get(lease.mac)
-            if mine is None:
-                self._by_mac[lease.mac] = {lease.subnet: lease}
-            else:
-                old = mine.get(lease.subnet)
-                elsewhere = old is not None and old.address != lease.address
-                if old is not None and elsewhere and old.state == "offered" and lease.state != "released":
+            here = self._by_machine.get(lease.subnet)
+            if here is None:
+                here = self._by_machine[lease.subnet] = {}
+            old = here.get(lease.mac)
+            if old is None or old.address == lease.address:
+                here[lease.mac] = lease
+            elif lease.state != "released":
+                if old.state == "offered":
                     self._forget(old)  # one promise per machine
-                    mine = self._by_mac.setdefault(lease.mac, {})
-                if not (elsewhere and lease.state == "released"):
-                    mine[lease.subnet] = lease
+                here[lease.mac] = lease
         self._by_address[lease.address] = lease
         walk = self._walks.get(lease.subnet)
         if walk is not None:
@@ -373,13 +335,9 @@ class SqliteLeases:
 
     def _drop(self, lease: Lease) -> None:
         self._by_address.pop(lease.address, None)
-        mine = self._by_mac.get(lease.mac)
-        if mine is not None:
-            indexed = mine.get(lease.subnet)
-            if indexed is not None and indexed.address == lease.address:
-                del mine[lease.subnet]
-            if not mine:
-                del self._by_mac[lease.mac]
+        indexed = self.lease_of(lease.mac, lease.subnet)
+        if indexed is not None and indexed.address == lease.address:
+            del self._by_machine[lease.subnet][lease.mac]
 
     def _forget(self, lease: Lease) -> None:
         self._drop(lease)

@@ -96,11 +96,9 @@ def check_lengths(options: Options) -> None:
     Raises:
         PacketError: naming the option and both lengths.
     """
-    for code in _FIXED_LENGTH.keys() & options.keys():
-        if len(options[code]) != _FIXED_LENGTH[code]:
-            raise PacketError(
-                f"option {code} has {len(options[code])} bytes instead of {_FIXED_LENGTH[code]}"
-            )
+    for code, value in options.items():
+        if code in _FIXED_LENGTH and len(value) != _FIXED_LENGTH[code]:
+            raise PacketError(f"option {code} has {len(value)} bytes instead of {_FIXED_LENGTH[code]}")
 
 
 def encode(code: int, value: bytes) -> bytes:

@@ -52,6 +52,8 @@ _RANK: Final = (
 )
 # What machines have to themselves; without it most replies of a subnet are alike, and encoded once.
 _OWN: Final = (opt.CLIENT_UUID, opt.CLIENT_IDENTIFIER, opt.SUBNET_SELECTION)
+# What options may take in the smallest datagram, without END.
+_LEAST_ROOM: Final = MINIMUM_LIMIT - _IP_UDP - _HEADER.size - 1
 _BOUNDLESS: Final = 1 << 30
 
 
@@ -149,8 +151,8 @@ class Packet:
         packet.siaddr = inet_ntoa(siaddr) if siaddr != _ZERO else ANY
         packet.giaddr = inet_ntoa(giaddr) if giaddr != _ZERO else ANY
         packet.chaddr = chaddr[:hlen]
-        packet.sname = sname.partition(b"\0")[0]
-        packet.file = file.partition(b"\0")[0]
+        packet.sname = b"" if sname[:1] == b"\0" else sname.partition(b"\0")[0]
+        packet.file = b"" if file[:1] == b"\0" else file.partition(b"\0")[0]
         packet.options = options
         packet.encoded = None
         return packet
@@ -210,15 +212,15 @@ class Packet:
         relay = options.get(opt.RELAY_AGENT_INFORMATION)
         last = b"" if relay is None else opt.encode(opt.RELAY_AGENT_INFORMATION, relay)
         own = b""
-        for code in _OWN:
-            if code in options:
-                own += opt.encode(code, options[code])
+        if not options.keys().isdisjoint(_OWN):
+            own = b"".join([opt.encode(code, options[code]) for code in _OWN if code in options])
         block = self.encoded
         if block is None:
             block = encode_shared(options)
-        room = max(limit, MINIMUM_LIMIT) - _IP_UDP - _HEADER.size - 1
-        if len(block) + len(own) > room:
-            block, own = _fill({**options}, room), b""
+        if len(block) + len(own) > _LEAST_ROOM:
+            room = max(limit, MINIMUM_LIMIT) - MINIMUM_LIMIT + _LEAST_ROOM
+            if len(block) + len(own) > room:
+                block, own = _fill({**options}, room), b""
         return b"".join((header, block, own, last, b"\xff")).ljust(_BOOTP_SIZE, b"\0")
 
     @property

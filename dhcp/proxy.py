@@ -34,7 +34,7 @@ def proxy_offer(ask: Exchange, choice: BootChoice) -> list[Action]:
         remark = f"; {client.note}" if client.note else ""
         return [ignored(packet, f"we give no addresses in {ask.subnet.name} (mode proxy){remark}")]
     server = own_address(ask.subnet, ask.arrived_on)
-    boot, remark = boot_of(ask, choice, server)
+    boot, remark = boot_of(ask, client, choice, server)
     if boot is None:
         return [ignored(packet, f"no proxy offer to {ask.mac} ({client.kind}): {remark}")]
     later = asks_again(client, ask.subnet.proxy_style)
@@ -75,7 +75,7 @@ def boot_server_ack(ask: Exchange, choice: BootChoice) -> list[Action]:
     if not isinstance(client, PxeClient) or client.http:
         return [ignored(packet, "only PXE clients are answered on port 4011")]
     server = own_address(ask.subnet, ask.arrived_on)
-    boot, remark = boot_of(ask, choice, server)
+    boot, remark = boot_of(ask, client, choice, server)
     if boot is None:
         return [ignored(packet, f"nothing for {ask.mac} ({client.kind}) on port 4011: {remark}")]
     boot.options.pop(opt.VENDOR_SPECIFIC, None)

@@ -37,11 +37,10 @@ packed = lru_cache(64)(inet_aton)
 """An address of ours as bytes: there are few, and every reply has one."""
 
 
-def boot_of(ask: Exchange, choice: BootChoice, server: str) -> tuple[BootFields | None, str]:
+def boot_of(
+    ask: Exchange, client: PxeClient, choice: BootChoice, server: str
+) -> tuple[BootFields | None, str]:
     """The boot part of a reply, and a sentence about it; `server` is where the files are by default."""
-    client = ask.client
-    if not isinstance(client, PxeClient):
-        return None, client.note
     boot = choice.choose(client, ask.now, server)
     if boot is None:
         return None, "nothing to boot"
@@ -66,8 +65,12 @@ def answer(
 ) -> list[Action]:
     """An OFFER or ACK of `address` (None: the ACK of an INFORM), and the note that explains it."""
     packet, client = ask.packet, ask.client
-    # A relay that stands in as the server (82.11) has no files: these are at our own address.
-    boot, remark = boot_of(ask, choice, ask.subnet.server or ask.arrived_on.address)
+    if isinstance(client, PxeClient):
+        # A relay that stands in as the server (82.11) has no files: these are at our own address.
+        boot, remark = boot_of(ask, client, choice, ask.subnet.server or ask.arrived_on.address)
+        who = f"{client.mac} ({client.kind})"
+    else:
+        boot, remark, who = None, client.note, client.mac
     seconds = lease_seconds(ask)
     options, encoded = _options(ask, kind, None if address is None else seconds, boot)
     echo(packet, options)
@@ -81,7 +84,6 @@ def answer(
         file=boot.file if boot else b"",
         encoded=encoded,
     )
-    who = f"{client.mac} ({client.kind})" if isinstance(client, PxeClient) else client.mac
     data: dict[str, object] = {"address": address or packet.ciaddr, "server": ask.server}
     if address is None:
         event, sentence = "dhcp.informed", f"told {who} at {packet.ciaddr} its options"
@@ -103,7 +105,8 @@ def _options(
     """
     packet, subnet = ask.packet, ask.subnet
     alike = boot is None and ask.settings is NOTHING_SET and ask.client.mac not in subnet.reservations
-    key = (kind, seconds, packet.parameter_list, ask.server, isinstance(ask.client, PxeClient))
+    wishes = packet.options.get(opt.PARAMETER_LIST)
+    key = (kind, seconds, wishes, ask.server, isinstance(ask.client, PxeClient))
     if alike and (made := subnet.replies.get(key)) is not None:
         return made[0].copy(), made[1]
     options: Options = {
@@ -133,7 +136,7 @@ def boot_note(
         data.update(architecture=client.architecture.name, ipxe=client.ipxe, http=client.http)
         if boot is not None:
             data["file"] = boot.options[opt.BOOT_FILE_NAME].decode("ascii")
-    data["subnet"] = ask.subnet.pool.subnet
+    data["subnet"] = ask.subnet.name
     return Noted(event, client.mac, sentence, data)
 
 

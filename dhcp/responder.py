@@ -135,7 +135,7 @@ class Responder:
             return [ignored(packet, f"interface {arrived_on.interface} has no address to answer from")]
         if server == arrived_on.address or server == subnet.server:
             self._own.add(server)
-        return Exchange(packet, client, subnet, server, arrived_on, now, settings, here[1:])
+        return Exchange(packet, client, client.mac, subnet, server, arrived_on, now, settings, here[1:])
 
     def _beside_another(self, ask: Exchange) -> list[Action]:
         """Mode proxy, port 67: DISCOVERs of PXE clients are answered, all else is the other server's."""
@@ -175,7 +175,7 @@ class Responder:
             probe = replace(pending[0], packet=packet, arrived_on=ask.arrived_on)
             self._probing[probe.address] = (probe, pending[1])
             return [ask.noted("dhcp.ignored", f"asked again while {probe.address} is still looked up")]
-        address = self._addresses.pick(ask)
+        address = self._addresses.pick(ask, held)
         if address is None:
             if ask.shared:  # the wire has another subnet
                 return self._discover(replace(ask, subnet=ask.shared[0], shared=ask.shared[1:]), conflicts)
@@ -299,11 +299,12 @@ class Responder:
 
     def _bind(self, ask: Exchange, address: str, seconds: int) -> str:
         """Have the table hold it from now on. Returns "" or why it cannot."""
-        packet, before = ask.packet, self._leases.owner_of(address)
-        agent = packet.options.get(opt.RELAY_AGENT_INFORMATION, b"")[:255].hex()
-        if not agent and before is not None and before.mac == ask.mac:
+        packet, agent = ask.packet, ""
+        if relay := packet.options.get(opt.RELAY_AGENT_INFORMATION):
+            agent = relay[:255].hex()
+        elif (before := self._leases.owner_of(address)) is not None and before.mac == ask.mac:
             agent = before.agent  # a renewal goes past the relay
-        identifier = packet.options.get(opt.CLIENT_IDENTIFIER, b"").hex()
+        identifier = packet.options.get(opt.CLIENT_IDENTIFIER)
         lease = Lease(
             address,
             ask.subnet.name,
@@ -311,8 +312,8 @@ class Responder:
             "bound",
             ask.now,
             ask.now + seconds,
-            packet.host_name,
-            identifier,
+            packet.host_name if opt.HOST_NAME in packet.options else "",
+            identifier.hex() if identifier else "",
             agent,
         )
         try:

@@ -27,11 +27,14 @@ class Walk:
         self._fresh = iter(pool)
         self._returned: deque[str] = deque()  # passed already, and never used after all
         self._inside: dict[str, bool] = {}  # is this known address one of the pool?
-        self._idle: list[tuple[float, str]] = []  # heap of (expires, address); stale entries are skipped
-        self._rebuild()
+        # Heap of (expires, address), in which stale entries are skipped. Most pools never need one: it is
+        # made when the last unused address is gone.
+        self._idle: list[tuple[float, str]] | None = None
 
     def note(self, lease: _Held, known: int) -> None:
         """A lease changed: its address is to be found again when it expires."""
+        if self._idle is None:
+            return
         address = lease.address
         inside = self._inside.get(address)
         if inside is None:
@@ -39,7 +42,7 @@ class Walk:
         if inside:
             heapq.heappush(self._idle, (lease.expires, address))
             if len(self._idle) > 4 * known + 1024:  # renewals leave stale entries behind
-                self._rebuild()
+                self._idle = self._all()
 
     def give_back(self, address: str) -> None:
         """Nobody has the address any more, and nobody ever had more than an offer or a choice of it."""
@@ -55,20 +58,24 @@ class Walk:
         for address in self._fresh:
             if address not in self._known:
                 return address
-        while self._idle and self._idle[0][0] <= now:
-            expires, address = heapq.heappop(self._idle)
+        idle = self._idle
+        if idle is None:
+            idle = self._idle = self._all()
+        while idle and idle[0][0] <= now:
+            expires, address = heapq.heappop(idle)
             lease = self._known.get(address)
             if lease is not None and lease.expires == expires:
                 return address  # whoever gets it is noted with a new expiry
             if lease is not None and lease.subnet != self.pool.subnet:
                 # A lease from before the subnet was resized: nobody tells us of its changes.
-                heapq.heappush(self._idle, (lease.expires, address))
+                heapq.heappush(idle, (lease.expires, address))
         return None
 
-    def _rebuild(self) -> None:
-        self._idle = [
+    def _all(self) -> list[tuple[float, str]]:
+        idle = [
             (lease.expires, lease.address) for lease in self._known.values() if lease.address in self.pool
         ]
-        heapq.heapify(self._idle)
+        heapq.heapify(idle)
         # An address that is walked to stays as it is: nothing here is bounded by anything but the pool.
-        self._inside = {address: True for _, address in self._idle}
+        self._inside = {address: True for _, address in idle}
+        return idle

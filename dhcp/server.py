@@ -19,6 +19,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from dhcp import options as opt
 from dhcp.actions import Action, Arrival, Noted, Probe, Send
 from dhcp.batches import Inbox
 from dhcp.conflict import LinkProbes, Probes
@@ -38,12 +39,16 @@ _DISCOVER: Final = bytes(
     (53, 1, MessageType.DISCOVER)
 )  # where all real clients have it: first of the options
 _MOST_WAITING: Final = 2048  # notes, of which every datagram gives one
+# A transaction costs as much as two leases. When several came in one, many come: the next begins no sooner
+# than this after it began, and holds more. Whoever comes alone never waits.
+_SEVERAL: Final = 4
+_GATHER_SECONDS: Final = 0.003
 _LOOK_SECONDS: Final = 2.0  # how soon a link that was made anew is listened on again
 # Offers are promises of seconds, a NAK promises nothing: neither needs the disk.
-_AT_ONCE: Final = frozenset((int(MessageType.OFFER), int(MessageType.NAK)))
+_AT_ONCE: Final = frozenset((bytes((MessageType.OFFER,)), bytes((MessageType.NAK,))))
 
 _Ack = tuple[Port, bytes, Send]
-_Earlier = dict[tuple[Port, int, bytes, int], Packet]
+_Earlier = dict[tuple[Port, int, bytes, bytes | None], Packet]
 
 
 class DhcpServer:
@@ -83,7 +88,9 @@ class DhcpServer:
         self._acks: list[_Ack] = []
         self._notes: list[Noted] = []
         self._disk = _Disk(leases)
-        self._writing = False
+        self._writing = False  # a transaction is under way, or the next one still gathers
+        self._began = 0.0  # the last one; time of the loop
+        self._gathering: asyncio.TimerHandle | None = None
         self._settled = asyncio.Event()
         self._stopping = False
         self._paused = False
@@ -142,6 +149,8 @@ class DhcpServer:
         self._deafen()
         self._beginners.clear()
         self._probes.close()
+        if self._gathering is not None:
+            self._gathered()
         while self._writing:
             self._settled.clear()
             await self._settled.wait()
@@ -225,7 +234,7 @@ class DhcpServer:
         try:
             packet = Packet.parse(data)
             # By port: two cards on one wire both hear it, and only one may have the subnet.
-            key = (port, packet.xid, packet.chaddr, packet.message_type)
+            key = (port, packet.xid, packet.chaddr, packet.options.get(opt.MESSAGE_TYPE))
             before = earlier.setdefault(key, packet)
             if before is not packet and before.options == packet.options and before.giaddr == packet.giaddr:
                 port.counters["repeated"] += 1  # it waited so long that the client asked again: one answer
@@ -244,7 +253,7 @@ class DhcpServer:
         for action in actions:
             if isinstance(action, Send):
                 data = action.data()
-                if action.packet.message_type in _AT_ONCE:
+                if action.packet.options.get(opt.MESSAGE_TYPE) in _AT_ONCE:
                     port.send(data, action.to, action.port, action.l2, action.own)
                 else:
                     self._acks.append((port, data, action))
@@ -286,12 +295,12 @@ class DhcpServer:
             return
         if changed:
             self._writing = True
+            self._began = asyncio.get_running_loop().time()
             self._disk.write(acks, notes)
         else:
             self._answer(acks, notes)
 
     def _written(self, acks: list[_Ack], notes: list[Noted], error: LeaseError | None) -> None:
-        self._writing = False
         if error is None:
             self._answer(acks, notes)
         else:
@@ -302,6 +311,19 @@ class DhcpServer:
                 self._leases.abandon()
             except LeaseError as second:
                 _LOG.error("%s", second)
+        loop = asyncio.get_running_loop()
+        due = self._began + _GATHER_SECONDS
+        if len(acks) >= _SEVERAL and due > loop.time():
+            self._gathering = loop.call_at(due, self._gathered)
+        else:
+            self._gathered()
+
+    def _gathered(self) -> None:
+        """The next transaction may begin."""
+        if self._gathering is not None:
+            self._gathering.cancel()
+            self._gathering = None
+        self._writing = False
         if self._notes or self._acks:
             self._write()
         if self._paused and not self._stopping:

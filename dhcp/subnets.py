@@ -121,6 +121,7 @@ class SubnetConfig:
         conflict_probe: whether a new address is looked up on the link before it is offered (RFC 2131 §2.2).
         bootp: whether requests without a DHCP message type get an answer: reserved addresses only.
         proxy_style: `binl` sends UEFI clients to port 4011, `direct` puts all into the offer (mode proxy).
+        name: how the lease table and the journal call it: the network in CIDR notation.
         pool, settings: what the above comes to: the addresses to give, and every option of the subnet by
             number. pxe_settings: those that a boot ROM gets, which takes its boot file from nobody but us.
         replies: options of replies that many clients get alike, as such and encoded, kept by whoever makes
@@ -150,6 +151,7 @@ class SubnetConfig:
     conflict_probe: bool = True
     bootp: Literal["ignore", "answer"] = "ignore"
     proxy_style: Literal["binl", "direct"] = "binl"
+    name: str = field(init=False, compare=False, repr=False)
     pool: Pool = field(init=False, compare=False, repr=False)
     settings: Mapping[int, bytes] = field(init=False, compare=False, repr=False)
     pxe_settings: Mapping[int, bytes] = field(init=False, compare=False, repr=False)
@@ -194,14 +196,10 @@ class SubnetConfig:
                 raise SubnetError("options", code, f"cannot be set: {reason}")
         never = {*self.exclusions, *taken, *nobodys}
         excluded = frozenset(int(self._address("exclusions", address)) for address in never)
-        object.__setattr__(self, "pool", Pool(str(self.network), ranges, excluded))
+        object.__setattr__(self, "name", str(self.network))
+        object.__setattr__(self, "pool", Pool(self.name, ranges, excluded))
         object.__setattr__(self, "settings", self._settings())
         object.__setattr__(self, "pxe_settings", without_boot(self.settings))
-
-    @property
-    def name(self) -> str:
-        """How the lease table and the journal call it: the network in CIDR notation."""
-        return self.pool.subnet
 
     def contains(self, address: str) -> bool:
         """Whether the address lies in this network."""

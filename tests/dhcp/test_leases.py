@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -149,6 +150,43 @@ def test_the_database_refuses_two_owners_by_itself(leases: SqliteLeases, tmp_pat
     # The table in memory went back to what the disk says: B is known, A gets the next address.
     assert leases.owner_of("10.20.0.10") == leases.lease_of(B)
     assert take(leases, A, where) == "10.20.0.11"
+
+
+def test_of_many_bindings_the_refused_one_is_named_and_none_is_kept(
+    leases: SqliteLeases, tmp_path: Path
+) -> None:
+    where = pool(100)
+    behind = sqlite3.connect(tmp_path / "leases.sqlite")
+    with behind:
+        behind.execute(
+            "INSERT INTO lease (address, subnet, mac, state, starts, expires) VALUES (?, ?, ?, ?, ?, ?)",
+            ("10.20.0.87", where.subnet, A, "bound", NOW, NOW + 100),
+        )
+    for number, address in enumerate(where):
+        mac = f"52:54:00:00:01:{number:02x}"
+        leases.bind(
+            Lease(address=address, subnet=where.subnet, mac=mac, state="bound", starts=NOW, expires=NOW + 9),
+            NOW,
+        )
+    with pytest.raises(LeaseError, match=r"^10\.20\.0\.87 has another owner"):
+        leases.commit()
+    assert behind.execute("SELECT mac FROM lease").fetchall() == [(A,)]
+    behind.close()
+
+
+def test_every_one_of_many_bindings_is_kept(leases: SqliteLeases, tmp_path: Path) -> None:
+    where = pool(101)  # statements of 64, 32, 4 and 1 rows
+    for number in range(101):
+        known = leases.offer(f"52:54:00:00:01:{number:02x}", where, (), NOW, 30)
+        assert known is not None
+        leases.bind(replace(known, state="bound", host_name=f"pc-{number}"), NOW)
+    leases.commit()
+    kept = sqlite3.connect(tmp_path / "leases.sqlite")
+    rows = kept.execute("SELECT address, mac, host_name FROM lease ORDER BY mac").fetchall()
+    kept.close()
+    assert rows == [
+        (f"10.20.0.{10 + number}", f"52:54:00:00:01:{number:02x}", f"pc-{number}") for number in range(101)
+    ]
 
 
 def test_a_failed_commit_promises_nothing(leases: SqliteLeases, tmp_path: Path) -> None:

@@ -178,6 +178,36 @@ async def test_a_slow_disk_gathers_and_a_stop_still_answers(
 
 
 @pytest.mark.usefixtures("may_bind_to_device")
+async def test_after_a_transaction_of_several_the_next_gathers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Machines that come one by one after a crowd share a transaction; a stop writes it at once."""
+    monkeypatch.setattr("dhcp.server._GATHER_SECONDS", 3600)
+    server, leases, _ = on_loopback(tmp_path)
+    loop = asyncio.get_running_loop()
+    await server.start()
+    transport, client = await loop.create_datagram_endpoint(Client, local_addr=("127.0.0.1", 0))
+    finish, calls = leases.finish, []
+    monkeypatch.setattr(leases, "finish", lambda: (calls.append(len(calls)), finish()))
+    try:
+        for last in (20, 21, 22, 23):
+            transport.sendto(confirm(last), ("127.0.0.1", PORT))
+        await until(lambda: client.replies.qsize() == 4)
+        assert len(calls) == 1
+        for last, received in ((24, 5), (25, 6)):
+            transport.sendto(confirm(last), ("127.0.0.1", PORT))
+            await until(lambda received=received: server.counters["received"] == received)
+        assert (len(calls), client.replies.qsize()) == (1, 4)
+        await server.stop()
+        await until(lambda: client.replies.qsize() == 6)
+        assert len(calls) == 2
+    finally:
+        transport.close()
+        await server.stop()
+        leases.close()
+
+
+@pytest.mark.usefixtures("may_bind_to_device")
 async def test_a_missing_interface_is_an_error_at_start(tmp_path: Path) -> None:
     _, leases, notes = on_loopback(tmp_path)
     responder = ToUs([subnet(interface="lo")], leases, Shelf())
