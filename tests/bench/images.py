@@ -124,14 +124,14 @@ PARTCLONE_CAPTURE = 'partclone.extfs -c -a0 -L /dev/null -s "$1" -o - 2>/dev/nul
 PARTCLONE_RESTORE = 'zstd -q -d -c "$1" | partclone.restore -C -L /dev/null -s - -O "$2" 2>/dev/null'
 
 
-def captured(disk: Path, store_path: Path) -> tuple[Manifest, float]:
+def captured(disk: Path, store_path: Path, *, checked: bool = False) -> tuple[Manifest, float]:
     """Capture into a fresh store, durable: (manifest, seconds)."""
     began = time.monotonic()
     with closing(ChunkStore(store_path, reserve=0)) as store:
 
         def upload(frames: Sequence[tuple[bytes, bytes]]) -> None:
             for hash, frame in frames:
-                store.add_frame(hash, frame)
+                store.add_frame(hash, frame, own=not checked)
 
         manifest = capture(disk, missing=store.missing, upload=upload)
         store.put_manifest(manifest.to_bytes(), bytes(64))
