@@ -36,7 +36,7 @@ START = MIB  # of the partition
 
 @dataclass(frozen=True)
 class Disk:
-    """The whole disk at ``path`` has ``size`` bytes; its one partition, from ``START``, ``partition`` bytes."""
+    """``size`` bytes at ``path``, of which ``partition`` from ``START`` are its one partition."""
 
     path: Path
     partition: int
