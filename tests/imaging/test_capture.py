@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from imaging.capture import capture
+from imaging.capture import BATCH, COMPRESSING, SENDING, capture
+from imaging.chunks import hash_chunk, open_frame
 from imaging.deploy import deploy
 from imaging.disk import loop
 from imaging.errors import FilesystemUnsupported, StoreFull
@@ -189,7 +192,8 @@ def test_a_disk_without_a_table_is_one_file_system(store: ChunkStore, tmp_path: 
 
 KILLED = """
 import sys, time
-from imaging.capture import capture
+from imaging.capture import BATCH, COMPRESSING, SENDING, capture
+from imaging.chunks import hash_chunk, open_frame
 from imaging.store import ChunkStore
 with ChunkStore(sys.argv[2], reserve=0) as store:
     def upload(frames):
@@ -228,6 +232,54 @@ def test_a_killed_capture_goes_on_where_it_was(source: Path, tmp_path: Path) -> 
         assert list(store.verify(manifest.id)) == []
         assert len(rest) == len(set(manifest.hashes)) - sent
         assert 0 < sent < len(set(manifest.hashes))
+
+
+ANYTHING = CaptureOptions(whole=("unknown",))
+
+
+def test_after_a_failed_upload_no_other_is_tried(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.write_bytes(b"".join(bytes([number]) * MIB for number in range(1, 100)))
+    asked, tried, another_waits = [0], list[int](), threading.Event()
+
+    def missing(hashes: Sequence[bytes]) -> list[bool]:
+        asked[0] += len(hashes)
+        if asked[0] > (COMPRESSING + SENDING) * BATCH:
+            another_waits.set()
+        return [True] * len(hashes)
+
+    def upload(frames: Sequence[tuple[bytes, bytes]]) -> None:
+        tried.append(len(frames))
+        assert another_waits.wait(30)
+        raise OSError("the server is gone")
+
+    with pytest.raises(OSError, match="gone"):
+        capture(disk, missing=missing, upload=upload, options=ANYTHING)
+    assert len(tried) == 1
+
+
+def test_what_the_other_side_has_and_what_comes_twice_is_not_sent(tmp_path: Path) -> None:
+    """More chunks than buffers, so that buffers go round: none may be used again too early."""
+    dice = random.Random(8)
+    kinds = [dice.randbytes(MIB) for _ in range(5)]
+    chunks = [dice.choice(kinds) for _ in range(60)] + [dice.randbytes(4096) * 256 for _ in range(60)]
+    dice.shuffle(chunks)
+    chunks.insert(0, b"\1" * MIB)  # nothing that chance could make look like a file system
+    disk = tmp_path / "disk"
+    disk.write_bytes(b"".join(chunks))
+    known = hash_chunk(kinds[0])
+    sent: dict[bytes, bytes] = {}
+
+    def upload(frames: Sequence[tuple[bytes, bytes]]) -> None:
+        for hash, frame in frames:
+            assert hash not in sent
+            sent[hash] = open_frame(hash, frame)
+
+    manifest = capture(
+        disk, missing=lambda hashes: [hash != known for hash in hashes], upload=upload, options=ANYTHING
+    )
+    assert list(manifest.hashes) == [hash_chunk(chunk) for chunk in chunks]
+    assert sent.keys() == set(manifest.hashes) - {known}
 
 
 def test_a_store_without_room_is_known_before_anything_travels(source: Path, store: ChunkStore) -> None:
