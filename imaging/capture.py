@@ -1,7 +1,7 @@
 """Capture reads the used bytes of a disk once and sends only the chunks that the other side lacks.
 
 A pipeline: threads read and hash, batches of hashes are asked for, threads compress what is missing, one
-thread uploads. Memory stays below about 100 MiB. The source is opened for reading only.
+thread uploads. Memory stays below about 120 MiB. The source is opened for reading only.
 """
 
 import bisect
@@ -33,8 +33,6 @@ Room = Callable[[int], object]
 
 #: Chunks per question and per upload.
 BATCH = 16
-#: Batches that wait to be compressed, and to be uploaded, before reading waits for them: memory is the limit.
-COMPRESSING, SENDING = 2, 2
 
 
 def capture(
@@ -157,8 +155,8 @@ def _reader(fd: int, grid: Grid, blank: Runs) -> Reader:
 class _Stream:
     """The pipeline of one capture: what it asked for on one disk, it does not ask for again on the next.
 
-    Nothing waits for a batch as a whole: while one is uploaded, the next are compressed and those behind
-    them read, so that all processors have work for as long as the network takes what they make.
+    While one batch is uploaded, the next is compressed and the one behind it read, so that all processors
+    have work for as long as the network takes what they make.
     """
 
     def __init__(
@@ -174,8 +172,7 @@ class _Stream:
         self._done, self._total = 0, total
         self._settled: set[bytes] = set()  # asked for before: zero chunks and copies come many times
         self._compressing: deque[list[Future[tuple[bytes, bytes]]]] = deque()
-        self._sending: deque[Future[object]] = deque()
-        self._failed = False
+        self._sending: Future[object] | None = None
         self._buffers = Buffers()
         self._pool = ThreadPoolExecutor(workers or max(2, os.cpu_count() or 1), thread_name_prefix="capture")
         self._sender = ThreadPoolExecutor(1, thread_name_prefix="upload")
@@ -213,7 +210,7 @@ class _Stream:
                 self._buffers.give(data)
         if wanted:
             self._compressing.append(wanted)
-        while len(self._compressing) > COMPRESSING:
+        if len(self._compressing) > 1:
             self._ship()
 
     def _squeeze(self, hash: bytes, data: memoryview) -> tuple[bytes, bytes]:
@@ -224,26 +221,18 @@ class _Stream:
     def _ship(self) -> None:
         """Hand the oldest batch over to be uploaded; a slow network holds everything back here."""
         frames = [future.result() for future in self._compressing.popleft()]
-        while len(self._sending) >= SENDING:
-            self._sending.popleft().result()
-        self._sending.append(self._sender.submit(self._put, frames))
+        self._uploaded()
+        self._sending = self._sender.submit(self._upload, frames)
 
-    def _put(self, frames: list[tuple[bytes, bytes]]) -> object:
-        """Upload, unless the upload before failed: its error must not wait for this one."""
-        if self._failed:
-            return None
-        try:
-            return self._upload(frames)
-        except BaseException:
-            self._failed = True
-            raise
+    def _uploaded(self) -> None:
+        if self._sending is not None:
+            self._sending.result()
 
     def settle(self) -> None:
-        """Wait until all is uploaded; raises what an upload raised."""
+        """Wait until all is uploaded; raises what the upload raised."""
         while self._compressing:
             self._ship()
-        while self._sending:
-            self._sending.popleft().result()
+        self._uploaded()
 
     def __enter__(self) -> "_Stream":
         return self

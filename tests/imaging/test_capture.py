@@ -7,13 +7,12 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from imaging.capture import BATCH, COMPRESSING, SENDING, capture
+from imaging.capture import capture
 from imaging.chunks import hash_chunk, open_frame
 from imaging.deploy import deploy
 from imaging.disk import loop
@@ -231,27 +230,6 @@ def test_a_killed_capture_goes_on_where_it_was(source: Path, tmp_path: Path) -> 
 
 
 ANYTHING = CaptureOptions(whole=("unknown",))
-
-
-def test_after_a_failed_upload_no_other_is_tried(tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.write_bytes(b"".join(bytes([number]) * MIB for number in range(1, 100)))
-    asked, tried, another_waits = [0], list[int](), threading.Event()
-
-    def missing(hashes: Sequence[bytes]) -> list[bool]:
-        asked[0] += len(hashes)
-        if asked[0] > (COMPRESSING + SENDING) * BATCH:
-            another_waits.set()
-        return [True] * len(hashes)
-
-    def upload(frames: Sequence[tuple[bytes, bytes]]) -> None:
-        tried.append(len(frames))
-        assert another_waits.wait(30)
-        raise OSError("the server is gone")
-
-    with pytest.raises(OSError, match="gone"):
-        capture(disk, missing=missing, upload=upload, options=ANYTHING)
-    assert len(tried) == 1
 
 
 def test_what_the_other_side_has_and_what_comes_twice_is_not_sent(tmp_path: Path) -> None:
