@@ -12,10 +12,11 @@ import resource
 import shutil
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from imaging.capture import capture
@@ -32,6 +33,7 @@ MEGABYTES = 4300
 LEAST = 768
 ROUNDS = 3
 START = MIB  # of the partition
+SHARED_PREFIX = "pxeboot-bench-"  # as all scratch of a run
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,40 @@ class Disk:
         return path
 
 
-def make_disk(found: Measurement) -> Disk:
+@dataclass
+class Shared:
+    """The disk that the entries of one run share: making it takes longer than most measurements."""
+
+    folder: tempfile.TemporaryDirectory[str] | None = None
+    disk: Disk | None = None
+    remarks: list[str] = field(default_factory=list)
+
+    def drop(self) -> None:
+        """Give its memory back; the next entry makes another."""
+        if self.folder is not None:
+            self.folder.cleanup()
+        self.folder, self.disk = None, None
+
+
+SHARED = Shared()
+
+
+def shared_disk(found: Measurement) -> Disk:
+    """The run's disk, made when it is first asked for: only :func:`measure_reset` writes to it.
+
+    Raises NotMeasured.
+    """
+    if SHARED.disk is None:
+        SHARED.drop()
+        SHARED.folder = tempfile.TemporaryDirectory(prefix=SHARED_PREFIX, dir=found.scratch.parent)
+        SHARED.disk = make_disk(found, Path(SHARED.folder.name))
+        SHARED.remarks = list(found.remarks)
+    for text in SHARED.remarks:
+        found.remark(text)
+    return SHARED.disk
+
+
+def make_disk(found: Measurement, folder: Path) -> Disk:
     """A disk as large as memory allows; raises NotMeasured when it is too small."""
     wanted = found.megabytes(MEGABYTES, 32) * 1_000_000
     free = shutil.disk_usage(found.scratch).free
@@ -60,7 +95,7 @@ def make_disk(found: Measurement) -> Disk:
             raise NotMeasured(f"{found.scratch.parent} has less than {LEAST * 7 // 2} MB free")
         found.remark(f"only {smaller // 1_000_000} MB of files, because {free // 1_000_000} MB were free")
         wanted = smaller
-    disk = found.scratch / "disk.img"
+    disk = folder / "disk.img"
     found.say(f"making a disk with {wanted // 1_000_000} MB of files")
     size = (wanted * 5 // 4 // MIB + 64) * MIB  # a fifth of it is empty
     with open(disk, "wb") as file:
@@ -70,7 +105,7 @@ def make_disk(found: Measurement) -> Disk:
     options = f"offset={START},lazy_itable_init=0,lazy_journal_init=0"
     run("mkfs.ext4", "-q", "-F", "-L", "root", "-E", options, str(disk), f"{size // 1024}k")
     command = ("unshare", "--mount", "--propagation=private", sys.executable, "-m", "tests.bench.filling")
-    held = int(run(*command, str(disk), str(START), str(found.scratch), str(wanted), timeout=150).stdout)
+    held = int(run(*command, str(disk), str(START), str(folder), str(wanted), timeout=150).stdout)
     found.remark(f"{held // 1_000_000} MB of files in ext4, in memory")
     return Disk(disk, size, size + 2 * MIB)
 
@@ -144,7 +179,7 @@ def stored(folder: Path) -> int:
 
 
 def measure_capture(found: Measurement) -> None:
-    disk = make_disk(found)
+    disk = shared_disk(found)
     partition = disk.extracted(found.scratch / "part.img")
     store, archive = found.scratch / "store", found.scratch / "archive.zst"
     sizes = ""
@@ -181,12 +216,11 @@ def blank(path: Path, size: int) -> Path:
 
 
 def measure_restore(found: Measurement) -> None:
-    disk = make_disk(found)
+    disk = shared_disk(found)
     archive = found.scratch / "archive.zst"
     manifest, _ = captured(disk.path, found.scratch / "store")
-    shell(PARTCLONE_CAPTURE, disk.extracted(disk.path.with_name("part.img")), archive)
-    for source in found.scratch.glob("*.img"):
-        source.unlink()
+    shell(PARTCLONE_CAPTURE, disk.extracted(found.scratch / "part.img"), archive)
+    (found.scratch / "part.img").unlink()
     with closing(ChunkStore(found.scratch / "store", readonly=True)) as store:
         used = Processor()
         for round in found.rounds(ROUNDS):
@@ -215,7 +249,7 @@ def measure_restore(found: Measurement) -> None:
 
 
 def measure_scan(found: Measurement) -> None:
-    disk = make_disk(found)
+    disk = shared_disk(found)
     manifest, _ = captured(disk.path, found.scratch / "store")
     every = []
     for _ in found.rounds(ROUNDS + 2):
@@ -236,7 +270,14 @@ def spent() -> tuple[float, float]:
 
 def measure_reset(found: Measurement) -> None:
     """One file of 100 kB replaced by another, in the file system, as a program would."""
-    disk = make_disk(found)
+    try:
+        resets(found, shared_disk(found))
+    finally:
+        SHARED.drop()  # it is not as it was, and entries to come need the memory
+
+
+def resets(found: Measurement, disk: Disk) -> None:
+    """The rounds of :func:`measure_reset`."""
     manifest, _ = captured(disk.path, found.scratch / "store")
     fresh = found.scratch / "changed"
     slowdowns, work, written = [], [], 0
