@@ -1,18 +1,20 @@
 """Capture reads the used bytes of a disk once and sends only the chunks that the other side lacks.
 
 A pipeline: threads read and hash, batches of hashes are asked for, threads compress what is missing, one
-thread uploads. Memory stays below about 100 MiB. The source is opened for reading only.
+thread uploads. Memory stays below about 120 MiB. The source is opened for reading only.
 """
 
 import bisect
 import contextlib
 import itertools
 import os
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
+from typing import Protocol
 
-from imaging.chunks import DEFAULT_LEVEL, compress, hash_chunk, read_masked
+from imaging.chunks import DEFAULT_LEVEL, Buffers, compress, hash_chunk, read_masked
 from imaging.disk.device import Disk
 from imaging.disk.inspect import inspect
 from imaging.estimate import bytes_to_come
@@ -109,7 +111,7 @@ def capture_disks(
         images = []
         for disk, layout, grid, read in zip(disks, layouts, grids, readers, strict=True):
             os.posix_fadvise(disk.fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-            hashes = stream.send(read, grid)
+            hashes = stream.send(read, len(grid))
             images.append(
                 DiskImage(
                     layout.size,
@@ -125,13 +127,19 @@ def capture_disks(
     return Manifest(images)
 
 
-def _reader(fd: int, grid: Grid, blank: Runs) -> Callable[[int], bytearray]:
-    """A function that reads the chunk of an ordinal, with zeros where the disk is unused or ``blank``."""
+class Reader(Protocol):
+    """Reads the chunk of an ordinal, into ``buffer`` if one is given; the bytes of it that are used."""
+
+    def __call__(self, ordinal: int, buffer: memoryview | None = None) -> tuple[memoryview, int]: ...
+
+
+def _reader(fd: int, grid: Grid, blank: Runs) -> Reader:
+    """Chunks of an open disk, with zeros where it is unused or ``blank``."""
     starts = [start for start, _ in blank]
 
-    def read(ordinal: int) -> bytearray:
+    def read(ordinal: int, buffer: memoryview | None = None) -> tuple[memoryview, int]:
         offset, length, runs = grid[ordinal]
-        data = read_masked(fd, offset, length, runs)
+        data = read_masked(fd, offset, length, runs, buffer)
         for number in range(max(0, bisect.bisect_right(starts, offset) - 1), len(starts)):
             start, size = blank[number]
             if start >= offset + length:
@@ -139,13 +147,17 @@ def _reader(fd: int, grid: Grid, blank: Runs) -> Callable[[int], bytearray]:
             begin, end = max(start - offset, 0), min(start + size - offset, length)
             if begin < end:
                 data[begin:end] = bytes(end - begin)
-        return data
+        return data, sum(size for _, size in runs)
 
     return read
 
 
 class _Stream:
-    """The pipeline of one capture: what it asked for on one disk, it does not ask for again on the next."""
+    """The pipeline of one capture: what it asked for on one disk, it does not ask for again on the next.
+
+    While one batch is uploaded, the next is compressed and the one behind it read, so that all processors
+    have work for as long as the network takes what they make.
+    """
 
     def __init__(
         self,
@@ -159,47 +171,68 @@ class _Stream:
         self._missing, self._upload, self._progress, self._level = missing, upload, progress, level
         self._done, self._total = 0, total
         self._settled: set[bytes] = set()  # asked for before: zero chunks and copies come many times
+        self._compressing: deque[list[Future[tuple[bytes, bytes]]]] = deque()
         self._sending: Future[object] | None = None
+        self._buffers = Buffers()
         self._pool = ThreadPoolExecutor(workers or max(2, os.cpu_count() or 1), thread_name_prefix="capture")
         self._sender = ThreadPoolExecutor(1, thread_name_prefix="upload")
 
-    def send(self, read: Callable[[int], bytearray], grid: Grid) -> list[bytes]:
-        """Read the chunks of a grid and upload what is missing; the hashes in order."""
+    def send(self, read: Reader, count: int) -> list[bytes]:
+        """Read the chunks of a disk and upload what is missing; the hashes in order."""
 
-        def read_and_hash(ordinal: int) -> tuple[bytes, bytearray, int]:
-            data = read(ordinal)
-            return hash_chunk(data), data, sum(size for _, size in grid[ordinal][2])
+        def read_and_hash(ordinal: int) -> tuple[bytes, memoryview, int]:
+            data, used = read(ordinal, self._buffers.take())
+            return hash_chunk(data), data, used
 
         hashes = []
-        chunks = in_order(self._pool, read_and_hash, range(len(grid)), ahead=2 * BATCH)
+        chunks = in_order(self._pool, read_and_hash, range(count), ahead=BATCH + BATCH // 2)
         while batch := list(itertools.islice(chunks, BATCH)):
-            fresh: dict[bytes, bytearray] = {}
+            fresh: dict[bytes, memoryview] = {}
             for hash, data, used in batch:
                 hashes.append(hash)
                 self._done += used
-                if hash not in self._settled:
+                if hash in self._settled:
+                    self._buffers.give(data)
+                else:
+                    self._settled.add(hash)
                     fresh[hash] = data
-            del batch
-            self._settled.update(fresh)
             self._offer(fresh)
             self._progress("upload", self._done, self._total)
         return hashes
 
-    def _offer(self, fresh: dict[bytes, bytearray]) -> None:
+    def _offer(self, fresh: dict[bytes, memoryview]) -> None:
         answer = self._missing(list(fresh)) if fresh else []
-        wanted = [chunk for chunk, lacks in zip(fresh.items(), answer, strict=True) if lacks]
-        frames = list(self._pool.map(self._squeeze, wanted))
-        self.settle()  # one upload at a time: a slow network holds the reading back
-        self._sending = self._sender.submit(self._upload, frames) if frames else None
+        wanted = []
+        for (hash, data), lacks in zip(fresh.items(), answer, strict=True):
+            if lacks:
+                wanted.append(self._pool.submit(self._squeeze, hash, data))
+            else:
+                self._buffers.give(data)
+        if wanted:
+            self._compressing.append(wanted)
+        if len(self._compressing) > 1:
+            self._ship()
 
-    def _squeeze(self, chunk: tuple[bytes, bytearray]) -> tuple[bytes, bytes]:
-        hash, data = chunk
-        return hash, compress(data, self._level)
+    def _squeeze(self, hash: bytes, data: memoryview) -> tuple[bytes, bytes]:
+        frame = compress(data, self._level)
+        self._buffers.give(data)
+        return hash, frame
 
-    def settle(self) -> None:
-        """Wait for the upload under way; raises what it raised."""
+    def _ship(self) -> None:
+        """Hand the oldest batch over to be uploaded; a slow network holds everything back here."""
+        frames = [future.result() for future in self._compressing.popleft()]
+        self._uploaded()
+        self._sending = self._sender.submit(self._upload, frames)
+
+    def _uploaded(self) -> None:
         if self._sending is not None:
             self._sending.result()
+
+    def settle(self) -> None:
+        """Wait until all is uploaded; raises what the upload raised."""
+        while self._compressing:
+            self._ship()
+        self._uploaded()
 
     def __enter__(self) -> "_Stream":
         return self

@@ -172,12 +172,22 @@ class DiskWriter:
         if want is not None:
             self._want = bytearray(want)
         else:
-            number = assignment.number
-            self._want = bytearray(ref.disk == number and self._target.coverage(ref) > 0 for ref in chunks)
+            self._want = self._everything(assignment.number)
         self._remaining = sum(self._want)
         if len(self._want) != len(chunks):
             self.close()
             raise ValueError(f"want has {len(self._want)} bytes for {len(chunks)} chunks")
+
+    def _everything(self, number: int) -> bytearray:
+        """Wants every chunk of disk ``number`` of which something is written here."""
+        disks = self._manifest.disks
+        first, count = sum(len(disk.grid) for disk in disks[:number]), len(disks[number].grid)
+        want = bytearray(len(self._manifest.chunks))
+        want[first : first + count] = b"\1" * count
+        if self._target.placement.only is not None:
+            for index in range(first, first + count):
+                want[index] = self._target.coverage(self._manifest.chunks[index]) > 0
+        return want
 
     @property
     def remaining(self) -> int:
@@ -204,10 +214,10 @@ class DiskWriter:
             return False
         if not self._want[index]:
             return True
-        return self._put(self._manifest.chunks[index], frame) > 0
+        return self.put(self._manifest.chunks[index], frame) > 0
 
-    def _put(self, ref: ChunkRef, frame: bytes) -> int:
-        """Bytes written; 0 = the frame is not this chunk."""
+    def put(self, ref: ChunkRef, frame: bytes) -> int:
+        """As :meth:`accept`, of a chunk that is wanted: bytes written; 0 = the frame is not this chunk."""
         try:
             data = open_in_place(ref.hash, frame)
         except ChunkInvalid:
@@ -323,12 +333,15 @@ def _fill(
         for _ in range(_ATTEMPTS):
             frame = fetch(ref)
             size += len(frame)
-            if writer.accept(index, frame):
+            if writer.put(ref, frame):
                 return size, sum(length for _, length in ref.runs)
         raise ChunkInvalid(ref.hash, "it came damaged every time")
 
     wanted = [index for index, flag in enumerate(writer.want) if flag]
-    total = sum(length for index in wanted for _, length in manifest.chunks[index].runs)
+    if len(wanted) == len(manifest.chunks):
+        total = manifest.used
+    else:
+        total = sum(length for index in wanted for _, length in manifest.chunks[index].runs)
     fetched = done = 0
     count = workers or max(4, os.cpu_count() or 1)
     pool = ThreadPoolExecutor(count, thread_name_prefix="fetch")

@@ -13,14 +13,14 @@ CAUTION = 0.9
 
 
 def bytes_to_come(
-    disks: Sequence[tuple[Callable[[int], bytearray], Grid]],
+    disks: Sequence[tuple[Callable[[int], tuple[bytearray | memoryview, int]], Grid]],
     missing: Callable[[Sequence[bytes]], Sequence[bool] | bytes],
     level: int = DEFAULT_LEVEL,
 ) -> int:
     """An estimate, on the low side, of the compressed bytes that the other side lacks.
 
-    ``disks`` are pairs of a reader of chunks by ordinal and the grid; ``missing`` as for a capture. Raises
-    what these raise.
+    ``disks`` are pairs of a reader of chunks by ordinal (bytes, and how many of them are used) and the grid;
+    ``missing`` as for a capture. Raises what these raise.
     """
     places = [(read, ordinal) for read, grid in disks for ordinal in range(0, len(grid), EVERY)]
     total = sum(len(grid) for _, grid in disks)
@@ -29,7 +29,7 @@ def bytes_to_come(
     step = max(1, -(-len(places) // SAMPLES))
     found = size = 0
     for read, ordinal in places[::step]:
-        data = read(ordinal)
+        data, _ = read(ordinal)
         found += 1
         if missing([hash_chunk(data)])[0]:
             size += len(compress(data, level))

@@ -104,7 +104,10 @@ class Demand:
             self._set(index, DONE if good else WANTED)
             if good:
                 self._urgent.discard(index)
-            self.changed.notify_all()
+            # A chunk more on the disk is nothing that anybody waits for, until it is the last one: waking
+            # all fetchers for each made a scan half as dear again.
+            if not good or self.complete:
+                self.changed.notify_all()
         if good:
             self.on_done(index)
         else:
@@ -150,7 +153,12 @@ class Demand:
         """Does the disk hold all?"""
         return self._number[DONE] == self.count
 
+    def wake(self) -> None:
+        """End every :meth:`wait`: what may be done with chunks has changed."""
+        with self.changed:
+            self.changed.notify_all()
+
     def wait(self, seconds: float) -> None:
-        """Until something changes, at most ``seconds``."""
+        """Until something becomes wanted or all is there, at most ``seconds``."""
         with self.changed:
             self.changed.wait(seconds)

@@ -213,6 +213,8 @@ def _transfer(
             if now != before:
                 console.log(f"http connections {before} -> {now}")
             demand.wait(0.2)
+        if progress.stage != "receive":  # what was wanted came while the rest was scanned
+            progress.enter("receive", _bytes(demand))
     except BaseException as error:
         progress.fail(error)  # the other threads must not work on, nor their own end count as the reason
         raise

@@ -32,7 +32,10 @@ class Fetchers:
 
         Returns how many that are now.
         """
+        more = min(connections, CONNECTIONS) > self._allowed
         self._allowed = min(connections, CONNECTIONS)
+        if more:
+            self._restore.demand.wake()
         while len(self._threads) < max(1, self._allowed):
             number = len(self._threads)
             thread = threading.Thread(target=self._run, args=(number,), name=f"http-{number}", daemon=True)

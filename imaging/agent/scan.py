@@ -60,6 +60,8 @@ class Scan:
                 self.scanned = max(self.scanned, index + 1)
         except Exception as error:
             progress.fail(error)
+        finally:
+            demand.wake()
 
 
 def nothing_in_common(restore: Restore) -> bool:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from imaging.chunks import open_frame, open_in_place
+from imaging.chunks import content_size, open_frame, open_in_place
 from imaging.errors import (
     ChunkInvalid,
     ChunkMissing,
@@ -145,15 +145,16 @@ class ChunkStore:
             self._parts.holds.note(holder, hashes)  # before the answer is made: from now on they stay
         return self._parts.intake.missing(hashes)
 
-    def add_frame(self, hash: bytes, frame: bytes, holder: str = "") -> bool:
+    def add_frame(self, hash: bytes, frame: bytes, holder: str = "", *, own: bool = False) -> bool:
         """Check a frame and append it; False when the chunk was here already.
 
+        ``own``: this process itself hashed and compressed the plain bytes; the frame is not opened again.
         Raises ChunkInvalid (nothing is stored), StoreFull (nothing is stored, the store stays usable),
         StoreError. Durable only after :meth:`commit`.
         """
         if self._parts.holds is None:
             raise StoreError("This process opened the store for reading only.")
-        plain = len(open_in_place(hash, frame))
+        plain = content_size(hash, frame) if own else len(open_in_place(hash, frame))
         self._parts.holds.note(holder, [hash])
         if not self._parts.intake.missing([hash])[0]:
             return False

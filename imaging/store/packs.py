@@ -61,21 +61,20 @@ def read_frame(directory: Path, hash: bytes, place: Place) -> bytes:
     sane = all(type(number) is int for number in place) and 0 < place.pack < 1 << 40
     if not (sane and 0 <= place.offset < 1 << 50 and 0 < place.length <= MAX_FRAME and place.plain > 0):
         raise ChunkInvalid(hash, "its place in the index is not possible")
-    size = RECORD.size + place.length
     try:
         fd = os.open(pack_path(directory, place.pack), os.O_RDONLY | os.O_CLOEXEC)
         try:
-            record = os.pread(fd, size, place.offset)
+            head = os.pread(fd, RECORD.size, place.offset)
+            frame = os.pread(fd, place.length, place.offset + RECORD.size)
         finally:
             os.close(fd)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise ChunkInvalid(hash, f"its pack cannot be read: {error.strerror}") from error
-    if len(record) != size:
+    if len(frame) != place.length:
         raise ChunkInvalid(hash, "its pack is cut short")
-    frame = record[RECORD.size :]
-    if place.plain > CHUNK_SIZE or record[: RECORD.size] != record_head(hash, place.plain, frame):
+    if place.plain > CHUNK_SIZE or head != record_head(hash, place.plain, frame):
         raise ChunkInvalid(hash, "its stored bytes have changed")
     return frame
 

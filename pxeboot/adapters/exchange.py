@@ -121,7 +121,8 @@ class Exchange:
 
         def upload(records: Sequence[tuple[bytes, bytes]]) -> None:
             nonlocal fresh
-            fresh += self._services.store.add(records, holder)[1]
+            # A bundle's frames are somebody else's work; all others are compressed here and now.
+            fresh += self._services.store.add(records, holder, own=kind != "bundle")[1]
 
         level = self._services.settings.images.zstd_level
         note = f"from {_WORDS.get(kind, kind)} {order.path}"

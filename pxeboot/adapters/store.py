@@ -84,15 +84,18 @@ class StoreGateway:
         with translated():
             return self._store.room(needed)
 
-    def add(self, records: Sequence[tuple[bytes, bytes]], holder: str = "") -> tuple[int, int]:
+    def add(
+        self, records: Sequence[tuple[bytes, bytes]], holder: str = "", *, own: bool = False
+    ) -> tuple[int, int]:
         """Check and store (hash, frame) records; (records that are stored now, bytes that were new).
 
+        `own`: this process made them from plain bytes, so they are not opened to be checked.
         StoreRefused: chunk-damaged (422: this one is not what it says), store-full.
         """
         fresh = 0
         with translated(damaged=422):
             for hash, frame in records:
-                if self._store.add_frame(hash, frame, holder):
+                if self._store.add_frame(hash, frame, holder, own=own):
                     fresh += len(frame)
         return len(records), fresh
 

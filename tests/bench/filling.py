@@ -1,7 +1,8 @@
 """Fills an ext4 file system with this machine's own files.
 
-Run as `python -m tests.bench.filling PARTITION SCRATCH BYTES`, in a mount namespace of its own (the caller's
-`unshare --mount`), so that nothing stays mounted when it is killed. Prints how many bytes of files there are.
+Run as `python -m tests.bench.filling DISK OFFSET SCRATCH BYTES`, in a mount namespace of its own (the
+caller's `unshare --mount`), so that nothing stays mounted when it is killed. Prints how many bytes of files
+there are.
 """
 
 from __future__ import annotations
@@ -58,10 +59,10 @@ def fill(tree: Path, wanted: int) -> int:
 
 def main() -> None:
     """Mount, fill, unmount."""
-    partition, scratch, wanted = sys.argv[1:]
+    disk, offset, scratch, wanted = sys.argv[1:]
     place = Path(scratch, "mounted")
     place.mkdir()
-    subprocess.run(["mount", "-o", "loop", partition, str(place)], check=True)
+    subprocess.run(["mount", "-o", f"loop,offset={offset}", disk, str(place)], check=True)
     try:
         held = fill(place, int(wanted))
     finally:

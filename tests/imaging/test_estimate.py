@@ -24,7 +24,7 @@ def test_a_disk_of_which_a_third_is_known_and_a_third_is_zeros() -> None:
         return [hash != known for hash in hashes]
 
     known = hash_chunk(contents[2])
-    found = bytes_to_come([(lambda ordinal: contents[order[ordinal]], grid)], missing)  # type: ignore[arg-type]
+    found = bytes_to_come([(lambda ordinal: (contents[order[ordinal]], 0), grid)], missing)  # type: ignore[arg-type]
     truth = sum(len(compress(contents[kind])) for kind in order if kind != 2)
     assert len(asked) <= SAMPLES
     assert 0.5 * truth < found < 1.4 * truth
@@ -32,7 +32,8 @@ def test_a_disk_of_which_a_third_is_known_and_a_third_is_zeros() -> None:
 
 def test_nothing_missing_and_nothing_at_all() -> None:
     grid = Grid(5 * CHUNK_SIZE, Runs([(0, 5 * CHUNK_SIZE)]))
-    assert bytes_to_come([(lambda ordinal: bytearray(9), grid)], lambda hashes: [False]) == 0
+    assert bytes_to_come([(lambda ordinal: (bytearray(9), 9), grid)], lambda hashes: [False]) == 0
     assert (
-        bytes_to_come([(lambda ordinal: bytearray(9), Grid(CHUNK_SIZE, Runs()))], lambda hashes: [True]) == 0
+        bytes_to_come([(lambda ordinal: (bytearray(9), 9), Grid(CHUNK_SIZE, Runs()))], lambda hashes: [True])
+        == 0
     )

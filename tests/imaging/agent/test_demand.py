@@ -66,6 +66,18 @@ def test_what_multicast_cannot_bring_goes_first_over_http() -> None:
     assert demand.claim_urgent() is None
 
 
+def test_nobody_is_woken_for_a_chunk_that_is_right_until_it_is_the_last() -> None:
+    demand, woken = Demand(3), list[int]()
+    demand.changed.notify_all = lambda: woken.append(demand.done)  # type: ignore[method-assign]
+    for index, good in ((0, True), (1, False), (2, True)):
+        demand.start_scan(index)
+        demand.end_scan(index, good=good)
+    assert woken == [1]  # only for the one that is wanted
+    demand.claim(1)
+    demand.finish(1, good=True)
+    assert woken == [1, 3]  # and when all is there
+
+
 def test_only_some() -> None:
     demand = Demand(5)
     demand.only([1, 3])

@@ -55,6 +55,21 @@ def test_everything_is_there_after_reopening(tmp_path: Path) -> None:
         assert len(packs(store)) == 1  # a pack with room goes on
 
 
+def test_a_frame_of_ones_own_is_not_opened_again_but_still_proven_when_it_is_read(store: ChunkStore) -> None:
+    hash, frame, plain = chunk(3000)
+    other = hash_chunk(b"other")
+    with pytest.raises(ChunkInvalid):
+        store.add_frame(other, frame)
+    with pytest.raises(ChunkInvalid):
+        store.add_frame(other, b"no frame at all", own=True)
+    assert store.add_frame(hash, frame, own=True)
+    assert not store.add_frame(hash, frame, own=True)
+    assert store.get(hash) == plain
+    store.add_frame(other, frame, own=True)  # a lie to oneself
+    with pytest.raises(ChunkInvalid):
+        store.get(other)
+
+
 def test_one_writer_and_many_readers(store: ChunkStore) -> None:
     hash, frame, _ = chunk(3000)
     store.add_frame(hash, frame)
