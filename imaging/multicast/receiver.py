@@ -39,8 +39,7 @@ from .wire import (
     symbols_of,
 )
 
-
-_LONGEST_HINT = 1.0
+_LONGEST_HINT = 1.0  # s
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ PACK_MAGIC = b"PXBPACK\n"
 PACK_VERSION = 1
 RECORD = struct.Struct(">32sII16s")
 _CHECKED = 40  # bytes of the record head before the check
-# RFC 8878 §3.1.1: every frame begins with it. Not for mmap.find(): up to CPython 3.11.4, which is Debian 12's,
+# RFC 8878 §3.1.1: every frame begins with it. Not for mmap.find(): up to CPython 3.11.4 (Debian 12: 3.11.2)
 # it reads one byte too far (gh-105235), and dies when the file ends with its page.
 _ZSTD_MAGIC = re.compile(rb"\x28\xb5\x2f\xfd")
 

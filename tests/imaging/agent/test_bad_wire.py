@@ -28,7 +28,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 def deployed(
     site: Site, session: dict[str, Any] = SESSION, **wire: Any
 ) -> tuple[dict[str, Any], dict[str, int]]:
-    """Deploy to a host behind such a wire and to one beside it: the first one's outcome, what its wire did."""
+    """Deploy to a host behind such a wire and to one beside it: its outcome, and what its wire did."""
     tell = site.room.bad_wire(0, **wire)
     site.tell(f"session {json.dumps(session)}")
     site.sender(expected=2, session=session)

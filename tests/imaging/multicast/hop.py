@@ -2,10 +2,10 @@
 
     python -m tests.imaging.multicast.hop '{"flip": 0.02, "forge": 0.02, "seed": 1}'
 
-In a namespace of its own, between `near` (towards the sender) and `far`. ``flip``: one bit anywhere in a datagram
-is changed, both ways, for which the UDP checksum is taken away (0 = none, RFC 768), or the kernel would drop it.
-``forge``: before a datagram goes one that somebody made up, with a seal that is right as long as there is no
-key. Prints "ready" first, and after each second how many of what it has sent.
+In a namespace of its own, between `near` (towards the sender) and `far`. ``flip``: one bit anywhere in a
+datagram is changed, both ways, for which the UDP checksum is taken away (0 = none, RFC 768), or the kernel
+would drop it. ``forge``: before a datagram goes one that somebody made up, with a seal that is right as long
+as there is no key. Prints "ready" first, and after each second how many of what it has sent.
 """
 
 from __future__ import annotations
