@@ -194,13 +194,12 @@ def test_whatever_is_killed_nothing_false_is_kept_or_called_done(room: KillRoom)
 def test_a_host_whose_agent_is_always_killed_fails_with_a_sentence(room: KillRoom) -> None:
     """Half written, it is not said to hold anything, and it boots its own disk."""
     seat = room.seats[0]
+    if not room.versions():
+        room.finish(room.start("capture", [room.source]), [room.source])
     room.spoil(seat)
     identifier = room.start("deploy", [seat], max_attempts=2, force_full=True)
-    moments = [Moment(lambda: seat.sim().agent_pid, 40 << 20, tear) for _ in range(1)]
-    while room.classroom.operation(identifier)["state"] == "running":
-        if moments[-1].struck:
-            moments.append(Moment(lambda: seat.sim().agent_pid, 40 << 20, tear))
-    [task] = room.finish(identifier, [seat], *moments)["tasks"]
+    moment = Moment(lambda: seat.sim().agent_pid, 40 << 20, tear, times=2)
+    [task] = room.finish(identifier, [seat], moment)["tasks"]
     assert (task["state"], task["code"]) == ("failed", "agent-lost")
     assert "All 2 attempts are used up." in task["reason"]
     assert room.classroom.get(f"/hosts/{seat.host}")["held_manifest"] == ""
