@@ -17,7 +17,7 @@ help:
 	@echo "make demo    the main job in a virtual room: register, capture, multicast deploy, verify (root)"
 	@echo "make test    every test, end to end included (root)"
 	@echo "make check   format, lint, types, imports, fast tests"
-	@echo "make fuzz    a million wrong datagrams to the parsers and to running servers (root; some minutes)"
+	@echo "make fuzz    a million wrong datagrams to parsers and running servers; 50 kills at work (root; some minutes)"
 	@echo "make bench   measurements beside peers, written to bench.json (root; ONLY=name,name)"
 	@echo "make serve   a virtual room with the daemon, pages on http://127.0.0.1:8080 (root)"
 
@@ -55,6 +55,7 @@ bench:
 
 fuzz: setup-venv
 	PXEBOOT_FUZZ=$(or $(PXEBOOT_FUZZ),1000000) $(PY) -m pytest -q tests -m fuzz
+	PXEBOOT_KILLS=$(or $(PXEBOOT_KILLS),50) $(PY) -m pytest -q tests/e2e/test_kills.py
 
 serve: setup
 	$(PY) -m pxeboot.cli lab serve

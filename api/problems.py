@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from pxeboot.errors import AppError, Throttled, problem_code
 
@@ -104,6 +105,14 @@ def install(app: FastAPI) -> None:
             headers=dict(error.headers) if error.headers else None,
         )
 
+    async def gone(request: Request, error: Exception) -> JSONResponse:
+        # A machine was switched off in mid-upload: no mistake of ours, and nobody is left to read an answer.
+        who = request.client.host if request.client else "a client"
+        log.info("%s %s: %s went away before all was sent", request.method, request.url.path, who)
+        return problem(
+            request, 400, "cut-short", "Cut short", "The connection ended before all was sent; send it again."
+        )
+
     async def unexpected(request: Request, error: Exception) -> JSONResponse:
         log.error("%s %s failed", request.method, request.url.path, exc_info=error)
         return problem(
@@ -113,4 +122,5 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(AppError, expected)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(ClientDisconnect, gone)
     app.add_exception_handler(Exception, unexpected)

@@ -170,7 +170,8 @@ class Listener:
             receiver.close()
             status = receiver.status
             self._console.say(
-                f"agent: multicast left chunks={status.chunks} received={status.received} lost={status.lost}"
+                f"agent: multicast left chunks={status.chunks} received={status.received} lost={status.lost} "
+                f"rejected={status.rejected}"
                 + (f" reason={status.ended or status.error}" if status.ended or status.error else "")
             )
 

@@ -12,8 +12,7 @@ from imaging.errors import ChunkInvalid
 from imaging.manifest import Manifest
 from imaging.target import Target
 
-# A chunk that came damaged this often will not get better: the store, or somebody on the network, is at
-# fault.
+# A chunk that the server itself gave us damaged this often will not get better.
 _MAX_BAD = 4
 
 
@@ -58,8 +57,9 @@ class Restore:
             self._targets[chunk.disk].write(chunk, data)
             good = True
         except ChunkInvalid:
+            # Datagrams may come from anybody: the receiver gives such a chunk up, and it comes over HTTP.
             with self._lock:
-                self._bad[index] = self._bad.get(index, 0) + 1
+                self._bad[index] = self._bad.get(index, 0) + (not multicast)
                 if self._bad[index] >= _MAX_BAD:
                     raise
         finally:

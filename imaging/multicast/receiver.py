@@ -39,6 +39,8 @@ from .wire import (
     symbols_of,
 )
 
+_LONGEST_HINT = 1.0  # s
+
 
 @dataclass(frozen=True)
 class ReceiverSettings:
@@ -330,7 +332,8 @@ class Receiver:
         self.counters.received += count
         self._heard = now
         self._next_rejoin = now + self.settings.rejoin
-        self._hint = hint / 1000
+        # Unsealed bits may have flipped: whoever is silent for 3 s is forgotten by the sender.
+        self._hint = min(hint / 1000, _LONGEST_HINT)
         if self.silent:
             self.silent = False
             self._events.append(Resumed())

@@ -20,6 +20,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from imaging.errors import ImagingError
+
 from .pacer import WIRE_OVERHEAD
 from .sender import (
     ChunkSkipped,
@@ -111,7 +113,6 @@ def parse_order(line: bytes | str) -> Order:
 
 def open_source(order: Order) -> tuple[int, Callable[[int], bytes]]:
     """How many chunks the manifest has, and a callable for their stored frames. Raises ImagingError."""
-    from imaging.errors import ImagingError
     from imaging.manifest import Manifest
     from imaging.store import ChunkStore
 
@@ -347,8 +348,10 @@ def main() -> int:
             sock.close()
         emitter.emit("stopped", reason=reason, **asdict(sender.counters))
     except Exception as error:
-        # The daemon turns this line into the operation's reason; a traceback helps whoever looks at the log.
-        sys.excepthook(type(error), error, error.__traceback__)
+        # The daemon turns this line into the operation's reason; of what nobody thought of, a traceback helps
+        # whoever looks at the log.
+        if not isinstance(error, ImagingError | OSError):
+            sys.excepthook(type(error), error, error.__traceback__)
         emitter.emit("failed", reason=str(error) or type(error).__name__)
         code = 1
     emitter.close()

@@ -149,6 +149,12 @@ class SimulatedHost:
         """Whether it is on and has not come to rest."""
         return self._thread is not None and self._thread.is_alive()
 
+    @property
+    def agent_pid(self) -> int | None:
+        """The process id of the agent at work here, None while there is none."""
+        agent = self._agent
+        return agent.pid if agent is not None and agent.poll() is None else None
+
     def power_on(self) -> None:
         """Press the button; the host lives in a thread of its own."""
         if self.busy:

@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import Request
 
 from api.app import create_app
 from pxeboot.errors import Conflict, NotFound, StoreRefused, Throttled
@@ -60,6 +61,36 @@ async def test_errors_of_ours(served: Served, error: Exception, status: int, cod
         assert body["errors"] == [{"host": "pc1"}]
     if status == 429:
         assert answer.headers["retry-after"] == "7"
+
+
+async def test_a_machine_that_goes_away_in_mid_upload_is_no_mistake_of_ours(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = create_app(served.services)
+
+    @app.put("/upload")
+    async def upload(request: Request) -> int:
+        return len(await request.body())
+
+    said = iter([{"type": "http.request", "body": b"half", "more_body": True}, {"type": "http.disconnect"}])
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return next(said)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "method": "PUT", "path": "/upload", "raw_path": b"/upload", "query_string": b"",
+        "headers": [], "client": ("10.20.0.7", 40000), "server": ("10.20.0.1", 80), "http_version": "1.1",
+        "scheme": "http", "root_path": "",
+    }  # fmt: skip
+    with caplog.at_level("INFO"):
+        await app(scope, receive, send)
+    assert "10.20.0.7 went away" in caplog.text
+    assert "Traceback" not in caplog.text
+    assert all(message.get("status", 400) == 400 for message in sent)
 
 
 async def test_health(client: httpx.AsyncClient) -> None:

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.bench import dhcp, dhcp_latency, images, later, multicast, store, storm, tftp
+from tests.bench import days, dhcp, dhcp_latency, images, later, multicast, store, storm, tftp
 from tests.bench.harness import Entry, Measurement, Result, failed, progress, run_entry, table, write_json
 from tests.bench.lan import sweep
 
@@ -19,6 +19,7 @@ ENTRIES: tuple[Entry, ...] = (
     *tftp.ENTRIES,
     *storm.ENTRIES,
     *images.ENTRIES,
+    *days.ENTRIES,
     *store.ENTRIES,
     *multicast.ENTRIES,
     *later.ENTRIES,

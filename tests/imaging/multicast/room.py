@@ -5,8 +5,9 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ class NetRoom:
         self.switch = f"{self.prefix}-sw"
         self.server = f"{self.prefix}-srv"
         self.hosts = [f"{self.prefix}-h{n}" for n in range(hosts)]
+        self.wires: list[str] = []
         self.processes: list[subprocess.Popen[str]] = []
 
     def build(self) -> None:
@@ -42,13 +44,19 @@ class NetRoom:
            "mcast_snooping", "0")  # fmt: skip
         sh("ip", "-n", self.switch, "link", "set", "br0", "up")
         for n, namespace in enumerate([self.server, *self.hosts]):
-            sh("ip", "-n", self.switch, "link", "add", f"p{n}", "type", "veth", "peer", "name", "eth0",
-               "netns", namespace)  # fmt: skip
-            sh("ip", "-n", self.switch, "link", "set", f"p{n}", "master", "br0", "up")
-            address = "10.9.0.1/24" if n == 0 else f"10.9.0.{9 + n}/24"
-            sh("ip", "-n", namespace, "addr", "add", address, "brd", "+", "dev", "eth0")
-            sh("ip", "-n", namespace, "link", "set", "eth0", "up")
-            sh("ip", "-n", namespace, "route", "add", "224.0.0.0/4", "dev", "eth0")
+            self._plug(n, namespace, "eth0")
+            self._configure(namespace, "10.9.0.1" if n == 0 else self.address(n - 1))
+
+    def _plug(self, port: int, namespace: str, name: str) -> None:
+        sh("ip", "-n", self.switch, "link", "add", f"p{port}", "type", "veth", "peer", "name", name,
+           "netns", namespace)  # fmt: skip
+        sh("ip", "-n", self.switch, "link", "set", f"p{port}", "master", "br0", "up")
+        sh("ip", "-n", namespace, "link", "set", name, "up")
+
+    def _configure(self, namespace: str, address: str) -> None:
+        sh("ip", "-n", namespace, "addr", "add", f"{address}/24", "brd", "+", "dev", "eth0")
+        sh("ip", "-n", namespace, "link", "set", "eth0", "up")
+        sh("ip", "-n", namespace, "route", "add", "224.0.0.0/4", "dev", "eth0")
 
     def address(self, host: int) -> str:
         return f"10.9.0.{10 + host}"
@@ -68,6 +76,32 @@ class NetRoom:
             input=rules, text=True, check=True, timeout=20,
         )  # fmt: skip
 
+    def bad_wire(self, host: int, **how: Any) -> Callable[[], dict[str, int]]:
+        """Put hop.py between the switch and this host; what it returns tells what the wire did by then."""
+        namespace, wire = self.hosts[host], f"{self.prefix}-w{host}"
+        sh("ip", "netns", "add", wire)
+        self.wires.append(wire)
+        sh("ip", "-n", self.switch, "link", "del", f"p{host + 1}")
+        self._plug(host + 1, wire, "near")
+        sh("ip", "-n", wire, "link", "add", "far", "type", "veth", "peer", "name", "eth0", "netns", namespace)
+        sh("ip", "-n", wire, "link", "set", "far", "up")
+        self._configure(namespace, self.address(host))
+        # Checksums as on a real wire: a frame that is read and sent again must have its own.
+        for end in (self.server, namespace):
+            sh("ip", "netns", "exec", end, "ethtool", "-K", "eth0", "tx", "off")
+        hop = self.start(wire, "-m", "tests.imaging.multicast.hop", json.dumps(how))
+        assert hop.stdout is not None
+        assert hop.stdout.readline() == "ready\n"
+        counts: dict[str, int] = {}
+
+        def listen() -> None:
+            assert hop.stdout is not None
+            for line in hop.stdout:
+                counts.update(json.loads(line))
+
+        threading.Thread(target=listen, daemon=True).start()
+        return lambda: dict(counts)
+
     def start(self, namespace: str, *arguments: str) -> "subprocess.Popen[str]":
         process = subprocess.Popen(
             ["ip", "netns", "exec", namespace, sys.executable, *arguments],
@@ -81,7 +115,7 @@ class NetRoom:
             if process.poll() is None:
                 process.kill()
             process.communicate(timeout=10)
-        for namespace in [self.server, *self.hosts, self.switch]:
+        for namespace in [self.server, *self.hosts, *self.wires, self.switch]:
             subprocess.run(["ip", "netns", "del", namespace], capture_output=True, timeout=20, check=False)
 
 

@@ -305,6 +305,14 @@ def test_the_senders_wish_for_fewer_reports_is_heeded() -> None:
     assert len(times) < 20
 
 
+def test_a_wish_that_would_silence_us_is_a_flipped_bit() -> None:
+    """The sender forgets whoever has not reported for 3 s."""
+    receiver, stream = make(), Stream()
+    receiver.receive(stream.announce(hint=0xFFFF), 0.0)
+    times = [t / 100 for t in range(2000) if receiver.datagrams_to_send(t / 100)]
+    assert max(b - a for a, b in itertools.pairwise(times)) < 2.1
+
+
 def test_the_first_want_and_the_end_are_reported_at_once() -> None:
     receiver, stream = make([]), Stream()
     assert reports(receiver, 0)[0].state is ReceiverState.DONE

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -32,6 +34,23 @@ def test_a_damaged_record_does_not_hide_those_behind_it(tmp_path: Path) -> None:
         broken[at] ^= 0x10
         found = packed(tmp_path, whole[0], bytes(broken), *whole[2:])
         assert [hash for hash, _ in found] == [hash_chunk(d or b"\0") for d in (CONTENTS[0], *CONTENTS[2:])]
+
+
+def test_a_torn_tail_that_ends_with_a_page_of_memory_is_looked_through(tmp_path: Path) -> None:
+    """CPython 3.11 up to 3.11.4 (gh-105235): `mmap.find` reads one byte too far, which no page need hold.
+    A daemon killed at that byte of a pack could never start again.
+    """
+    size = 16 << 20  # no hole between other things in memory is as large: it comes right below the guard
+    pack_path(tmp_path, 1).write_bytes(PACK_HEAD.pack(PACK_MAGIC, 1, 0) + bytes(size - PACK_HEAD.size))
+    code = f"""
+import mmap
+from pathlib import Path
+from imaging.store.packs import scan
+guard = mmap.mmap(-1, {size}, prot=0)
+for start in range(100, 105):  # the search goes in steps of five bytes: one of them meets the end
+    assert not list(scan(Path({str(tmp_path)!r}), 1, start))
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @given(
