@@ -24,17 +24,21 @@ import pytest
 from imaging.capture import capture
 from imaging.deploy import verify
 from imaging.disk.device import Disk
-from imaging.disk.loop import loop_device
 from imaging.disk.table import read_table
 from imaging.manifest import Manifest
 from tests.forgetful import ForgetfulDisk
 from tests.imaging.agent.room import Json, Room
-from tests.imaging.disks import MIB, SIZE, make_disk, run
-from tests.imaging.resize.samples import check, tree
+from tests.imaging.customise.windows import NAMES, value, windows_tree
+from tests.imaging.disks import MIB, PARTITIONS, SIZE, make_disk, run
+from tests.imaging.matrix.filesystems import mounted
+from tests.imaging.matrix.trees import describe
+from tests.imaging.matrix.way import device
+from tests.imaging.resize.samples import check
 
-pytestmark = [pytest.mark.disk, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.disk, pytest.mark.timeout(400)]
 
 ROOT, NTFS = 3, 4
+HIVE = "Windows/System32/config/SYSTEM"
 LARGER = SIZE + 96 * MIB
 SEED, CUTS = 5, 6
 ORDERS: dict[str, Json] = {
@@ -58,8 +62,16 @@ class Outcomes(list[Any]):
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Linux, and a Windows beside it."""
     folder = tmp_path_factory.mktemp("source")
-    return make_disk(folder / "source.img", folder)
+    disk = make_disk(folder / "source.img", folder)
+    _, start, size = PARTITIONS["ntfs"]
+    with (
+        device(disk, 512, write=True, offset=start, size=size) as part,
+        mounted(part, folder / "mnt", "ntfs-3g") as root,
+    ):
+        windows_tree(root, "complete")
+    return disk
 
 
 @pytest.fixture
@@ -104,30 +116,44 @@ def boot(room: Room, disk: ForgetfulDisk, stop: int = 0) -> int:
     return lost
 
 
-def files(path: Path, number: int, kind: str) -> dict[str, str]:
-    """The content of a partition's file system, which must be without fault."""
+@contextmanager
+def opened(path: Path, number: int) -> Iterator[str]:
+    """One partition as a device, to be looked at only."""
     with Disk(path) as disk:
         p = next(p for p in read_table(disk)[1] if p.number == number)
-    fd = os.open(path, os.O_RDWR)
-    try:
-        with loop_device(fd, offset=p.start, size=p.size, write=True) as device:
-            check(device, kind)
-            return tree(device, kind)
-    finally:
-        os.close(fd)
+    with device(path, 512, offset=p.start, size=p.size) as part:
+        yield part
 
 
-def holds(disk: Path, source: Path, manifest: Manifest, order: Json) -> None:
+def linux(path: Path, scratch: Path) -> dict[str, Any]:
+    with opened(path, ROOT) as part:
+        check(part, "ext4")
+        with mounted(part, scratch / "mnt", "mount", "-t", "ext4", "-o", "ro,noload") as root:
+            return describe(root, times=False)
+
+
+def windows(path: Path, scratch: Path) -> tuple[dict[str, Any], str]:
+    """All files, and the computer's name."""
+    hive = scratch / "SYSTEM"
+    with opened(path, NTFS) as part:
+        check(part, "ntfs")
+        with mounted(part, scratch / "mnt", "ntfs-3g", "-o", "ro") as root:
+            hive.write_bytes((root / HIVE).read_bytes())
+            found = describe(root, times=False)
+    found.pop(HIVE)
+    return found, value(hive, rf"{NAMES.format(1)}\ComputerName", "ComputerName")
+
+
+def holds(disk: Path, source: Path, manifest: Manifest, order: Json, scratch: Path) -> None:
     """The disk is what the server believes it to be, to the last byte where nothing was to be changed."""
     assert "No problems found" in run("sgdisk", "-v", disk)
     if not order:
         assert verify(disk, manifest).ok
         return
-    before, after = files(source, ROOT, "ext4"), files(disk, ROOT, "ext4")
-    named = {name for name in before if before[name] != after[name]}
-    assert named == {"etc/hostname", "etc/hosts"}
+    before, after = linux(source, scratch), linux(disk, scratch)
     assert before.keys() == after.keys()
-    assert files(disk, NTFS, "ntfs") == files(source, NTFS, "ntfs")
+    assert {name for name in before if before[name] != after[name]} == {"etc/hostname", "etc/hosts"}
+    assert windows(disk, scratch) == (windows(source, scratch)[0], "B204-07")
 
 
 @pytest.mark.parametrize("what", ORDERS)
@@ -145,11 +171,11 @@ def test_it_goes_on_after_a_power_cut_and_what_is_done_stays_done(
         somebodys_disk()
         assert boot(room, disk) == 0, "done was said before all was on the medium"
         requests = disk.requests
-        holds(medium, source, manifest, order)
+        holds(medium, source, manifest, order, tmp_path)
         forgotten = 0
         for _ in range(CUTS):
             somebodys_disk()
             forgotten += boot(room, disk, stop=dice.randrange(1, requests))
             assert boot(room, disk) == 0
-            holds(medium, source, manifest, order)
+            holds(medium, source, manifest, order, tmp_path)
         assert forgotten > 0, "no cut lost anything: this proves nothing"
