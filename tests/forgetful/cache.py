@@ -6,14 +6,16 @@ import os
 import random
 
 BLOCK = 4096
+#: Blocks that the cache holds (8 MiB); with more of them the oldest are written back.
+ROOM = 2048
 
 
 class Cache:
     """Reads and writes of a ``medium`` (an open file) through a cache that dies with the process.
 
     Each block that is written goes to the medium at once or stays here, by dice, as a drive writes back when
-    it likes to and in any order. ``state`` is an open file whose first 8 bytes always say how many blocks a
-    power cut would lose.
+    it likes to and in any order; it must when it is full. ``state`` is an open file whose first 8 bytes
+    always say how many blocks a power cut would lose.
     """
 
     def __init__(self, medium: int, state: int, seed: int) -> None:
@@ -47,7 +49,11 @@ class Cache:
                 self._blocks.pop(number, None)
                 os.pwrite(self._medium, block, number * BLOCK)
             else:
-                self._blocks[number] = block
+                self._blocks.pop(number, None)
+                self._blocks[number] = block  # the newest
+                if len(self._blocks) > ROOM:
+                    oldest = next(iter(self._blocks))
+                    os.pwrite(self._medium, self._blocks.pop(oldest), oldest * BLOCK)
             at = stop
         self._tell()
 
