@@ -20,7 +20,7 @@ from imaging.manifest import Partition
 from pxeboot.lab import guest
 from tests.imaging.customise.windows import windows_tree
 from tests.imaging.disks import MIB, run
-from tests.imaging.matrix.filesystems import mounted
+from tests.imaging.matrix.filesystems import mounted, unseen
 from tests.imaging.matrix.trees import describe, plant
 from tests.imaging.matrix.way import device
 
@@ -42,6 +42,7 @@ _NTFS = "permissions,acl,streams_interface=xattr,compression"
 _COMPRESSED = 0x800  # FILE_ATTRIBUTE_COMPRESSED
 
 
+@unseen
 def make(path: Path, scratch: Path, linux: Path) -> None:
     """The disk file. ``linux`` is the guest's."""
     with open(path, "wb") as file:
@@ -115,6 +116,7 @@ def opened(path: Path, number: int) -> Iterator[str]:
         yield part
 
 
+@unseen
 def ntfs(path: Path, number: int, scratch: Path) -> dict[str, Any]:
     """Everything in an NTFS: names, times, rights, streams, access lists and NTFS's own attributes."""
     with (
@@ -139,6 +141,7 @@ def _attribute(path: Path, name: str) -> str:
         return ""
 
 
+@unseen
 def linux(path: Path, scratch: Path) -> dict[str, Any]:
     """Everything in the Linux' root file system; nothing is replayed or changed."""
     with (
@@ -148,6 +151,7 @@ def linux(path: Path, scratch: Path) -> dict[str, Any]:
         return describe(root)
 
 
+@unseen
 def read(path: Path, number: int, name: str, to: Path, scratch: Path) -> Path:
     """A file of an NTFS, copied out."""
     with (

@@ -1,8 +1,8 @@
 """Power cuts of a host whose disk forgets what was not flushed: it resumes, and "done" is true for ever.
 
 The agent is killed and its disk loses half of what no flush had put away (tests/forgetful), at any write or
-flush of a deploy that also grows two file systems and gives a name; and once more in the moment in which the
-server hears that all is done.
+flush of a deploy that also makes file systems larger or smaller, gives a name or new identities; and once
+more in the moment in which the server hears that all is done.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.forgetful import ForgetfulDisk
 from tests.imaging.agent.room import Json, Room
 from tests.imaging.customise.windows import NAMES, value, windows_tree
 from tests.imaging.disks import MIB, PARTITIONS, SIZE, make_disk, run
-from tests.imaging.matrix.filesystems import mounted
+from tests.imaging.matrix.filesystems import mounted, unseen
 from tests.imaging.matrix.trees import describe
 from tests.imaging.matrix.way import device
 from tests.imaging.resize.samples import check
@@ -39,11 +39,15 @@ pytestmark = [pytest.mark.disk, pytest.mark.timeout(400)]
 
 ROOT, NTFS = 3, 4
 HIVE = "Windows/System32/config/SYSTEM"
-LARGER = SIZE + 96 * MIB
-SEED, CUTS = 5, 6
-ORDERS: dict[str, Json] = {
-    "as it was": {},
-    "grown and named": {"deploy": {"grow": [ROOT, NTFS]}, "customise": {"hostname": "b204-07"}},
+SEED, CUTS = 5, 4
+#: What is ordered, and the bytes of the disk it is for.
+ORDERS: dict[str, tuple[Json, int]] = {
+    "as it was": ({}, SIZE),
+    "grown and named": (
+        {"deploy": {"grow": [ROOT, NTFS]}, "customise": {"hostname": "b204-07"}},
+        SIZE + 96 * MIB,
+    ),
+    "shrunk and with new identities": ({"deploy": {"shrink": True, "identities": "renew"}}, SIZE - 16 * MIB),
 }
 
 
@@ -65,13 +69,18 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Linux, and a Windows beside it."""
     folder = tmp_path_factory.mktemp("source")
     disk = make_disk(folder / "source.img", folder)
+    install_windows(disk, folder)
+    return disk
+
+
+@unseen
+def install_windows(disk: Path, scratch: Path) -> None:
     _, start, size = PARTITIONS["ntfs"]
     with (
         device(disk, 512, write=True, offset=start, size=size) as part,
-        mounted(part, folder / "mnt", "ntfs-3g") as root,
+        mounted(part, scratch / "mnt", "ntfs-3g") as root,
     ):
         windows_tree(root, "complete")
-    return disk
 
 
 @pytest.fixture
@@ -125,6 +134,7 @@ def opened(path: Path, number: int) -> Iterator[str]:
         yield part
 
 
+@unseen
 def linux(path: Path, scratch: Path) -> dict[str, Any]:
     with opened(path, ROOT) as part:
         check(part, "ext4")
@@ -132,6 +142,7 @@ def linux(path: Path, scratch: Path) -> dict[str, Any]:
             return describe(root, times=False)
 
 
+@unseen
 def windows(path: Path, scratch: Path) -> tuple[dict[str, Any], str]:
     """All files, and the computer's name."""
     hive = scratch / "SYSTEM"
@@ -150,21 +161,23 @@ def holds(disk: Path, source: Path, manifest: Manifest, order: Json, scratch: Pa
     if not order:
         assert verify(disk, manifest).ok
         return
+    named = "customise" in order
     before, after = linux(source, scratch), linux(disk, scratch)
     assert before.keys() == after.keys()
-    assert {name for name in before if before[name] != after[name]} == {"etc/hostname", "etc/hosts"}
-    assert windows(disk, scratch) == (windows(source, scratch)[0], "B204-07")
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == ({"etc/hostname", "etc/hosts"} if named else set())
+    assert windows(disk, scratch) == (windows(source, scratch)[0], "B204-07" if named else "REFERENCE")
 
 
 @pytest.mark.parametrize("what", ORDERS)
 def test_it_goes_on_after_a_power_cut_and_what_is_done_stays_done(
     what: str, room: Room, source: Path, manifest: Manifest, tmp_path: Path
 ) -> None:
-    order, medium, dice = ORDERS[what], tmp_path / "medium", random.Random(SEED)
+    (order, size), medium, dice = ORDERS[what], tmp_path / "medium", random.Random(SEED)
     other = dice.randbytes(MIB)
 
     def somebodys_disk() -> None:
-        medium.write_bytes(other * (LARGER // MIB if order else SIZE // MIB))
+        medium.write_bytes(other * (size // MIB))
 
     room.order("deploy", manifest=manifest.id, **order)
     with ForgetfulDisk(medium) as disk:
