@@ -23,7 +23,7 @@ from imaging.errors import ResizeFailed
 from imaging.manifest import Manifest, Partition, Runs
 from imaging.options import DeployOptions
 from imaging.placement import Placement
-from imaging.resize import grow, ntfs, shrink
+from imaging.resize import grow, moved, ntfs, shrink
 from imaging.resize.identities import renew_identities
 from imaging.resize.rejoin import rejoined
 
@@ -55,14 +55,12 @@ def afterwards(
         before = {p.number: p for p in image.partitions}
         used = placement.placed(image.runs)
         for p in partitions:
-            old = before[p.number]
             progress.check()
             if placement.cut is not None and placement.cut.number == p.number:
                 _shrink(opened, p, placement.cut.full, spill, used, console, progress)
             elif p.number in placement.grown:
-                _grow(opened, p, old.size, console, progress)
-            if p.start != old.start and p.filesystem in ("fat", "ntfs"):
-                _moved(opened, p)
+                _grow(opened, p, before[p.number].size, console, progress)
+        _moved(opened, before, partitions, console)
         opened.sync()
         if options.identities == "renew":
             if placement.only is None:
@@ -108,16 +106,31 @@ def _resized(what: str, p: Partition, before: int, console: Console, progress: P
     progress.afterwards.setdefault(what, {})[str(p.number)] = [before, p.size]
 
 
-def _moved(opened: OpenDisk, p: Partition) -> None:
-    """BIOS boot code of FAT and NTFS finds its partition by "hidden sectors" (boot sector, 0x1C)."""
-    sector = opened.read_at(p.start, 512)
-    hidden = p.start // opened.sector_size
-    if not any(sector[0x1C:0x20]) or hidden >= 1 << 32:
-        return  # made without it: nothing depends on it
-    write_exactly(opened.fd, memoryview(hidden.to_bytes(4, "little")), p.start + 0x1C)
-    if p.filesystem == "ntfs":
-        with _told(p, "moved"), _device(opened, p) as path:
-            ntfs.copy_boot_sector(path)
+def _moved(
+    opened: OpenDisk, before: Mapping[int, Partition], partitions: tuple[Partition, ...], console: Console
+) -> None:
+    """Tell FAT and NTFS volumes where they are now, and read it back: the proof was before. Raises DiskError,
+    ResizeFailed.
+    """
+    written: list[tuple[Partition, int, bytes]] = []
+    for p in partitions:
+        if p.start == before[p.number].start or p.filesystem not in moved.KINDS:
+            continue
+        for at, data in moved.boot_sectors(opened.read_at, before[p.number], p, opened.sector_size):
+            write_exactly(opened.fd, memoryview(data), at)
+            written.append((p, at, data))
+    if not written:
+        return
+    opened.sync()
+    opened.drop_caches()
+    for p, at, data in written:
+        if opened.read_at(at, len(data)) != data:
+            raise ResizeFailed(
+                f"Partition {p.number} ({p.filesystem}) was not moved: its boot sector at byte {at} reads "
+                "back wrong. Replace the disk or its cable."
+            )
+    numbers = ",".join(str(number) for number in sorted({p.number for p, _, _ in written}))
+    console.say(f"agent: moved boot sectors partitions={numbers}")
 
 
 # --- identities ---

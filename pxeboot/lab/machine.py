@@ -29,6 +29,7 @@ from pxeboot.lab.room import Room
 
 Firmware = Literal["bios", "uefi", "uefi-secureboot"]
 DiskBus = Literal["virtio", "nvme", "ahci"]
+DiskCache = Literal["unsafe", "writeback"]
 Card = Literal["virtio", "e1000"]
 NetworkBoot = Literal["pxe", "http"]
 
@@ -54,12 +55,16 @@ class MachineSpec:
 
     ``network_boot``: what UEFI firmware does first, PXE or HTTP Boot. ``card``: OVMF has a driver of its own
     for ``virtio`` only; an ``e1000`` is driven by the iPXE in its ROM, as many a real card is by its maker's.
+
+    ``disk_cache``: ``unsafe`` = a flush by the guest need not reach our disk, for the page cache survives a
+    killed QEMU; ``writeback`` = it is passed on, for disk files that make a difference.
     """
 
     name: str
     firmware: Firmware = "uefi"
     disk: Path | None = None
     disk_bus: DiskBus = "virtio"
+    disk_cache: DiskCache = "unsafe"
     card: Card = "virtio"
     network_boot: NetworkBoot = "pxe"
     mac: str = ""
@@ -110,8 +115,7 @@ class MachineSpec:
         out += ["-netdev", f"tap,id=n0,ifname={tap},script=no,downscript=no"]
         out += ["-device", card + (",romfile=" if uefi and self.card == "virtio" else "")]
         if self.disk is not None:
-            # unsafe: a flush by the guest need not reach our disk; the page cache survives a killed QEMU.
-            how = "format=raw,cache=unsafe,discard=unmap,detect-zeroes=unmap"
+            how = f"format=raw,cache={self.disk_cache},discard=unmap,detect-zeroes=unmap"
             out += ["-drive", f"if=none,id=d0,{how},file={self.disk}"]
             device = {"virtio": "virtio-blk-pci", "nvme": "nvme", "ahci": "ide-hd,bus=ide.0"}[self.disk_bus]
             out += ["-device", f"{device},drive=d0,bootindex={first[1]},serial={self.serial}D"]

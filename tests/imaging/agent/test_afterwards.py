@@ -15,13 +15,17 @@ from imaging.agent.progress import Progress
 from imaging.agent.report import outcome
 from imaging.agent.server import Server
 from imaging.capture import capture
+from imaging.deploy import deploy
 from imaging.disk import gpt
 from imaging.disk.device import Disk
 from imaging.disk.loop import loop_device
+from imaging.disk.table import read_table
 from imaging.errors import ResizeFailed
 from imaging.manifest import Manifest, Partition
 from imaging.options import DeployOptions
 from imaging.placement import Placement, plan
+from imaging.store import ChunkStore
+from imaging.target import assign
 from tests.imaging.agent.conftest import Typist
 from tests.imaging.agent.room import Room
 from tests.imaging.disks import put, run
@@ -190,3 +194,93 @@ def test_a_file_system_that_does_not_grow_ends_the_task_and_names_its_partition(
         ResizeFailed, match=r"^Partition 2 \(ext4\) was not grown: e2fsck failed .*capture again"
     ):
         afterwards({}, manifest, placement, file_disk(str(target)), typist.console, progress, simulated=True)
+
+
+# --- what a volume says of its own place ---
+
+#: number -> (first MiB, MiB); sectors before it as its maker knew them.
+PLACES = {1: (1, 40), 2: (41, 40), 5: (82, 24), 6: (107, 24)}
+MAKE: dict[int, tuple[str, ...]] = {
+    1: ("mkntfs", "-q", "-Q", "-F", "-s", "512", "-H", "16", "-S", "63", "-p", "2048"),
+    2: ("mkfs.vfat", "-F", "32", "-s", "1", "-h", str(41 * 2048)),
+    5: ("mkntfs", "-q", "-Q", "-F", "-s", "512", "-H", "16", "-S", "63", "-p", str(82 * 2048)),
+    6: ("mkfs.vfat", "-F", "16", "-h", "2048"),
+}
+
+
+def volumes(path: Path, scratch: Path, label: str) -> Path:
+    """NTFS that will grow, FAT32 behind it, then NTFS and FAT16 (with an MBR: logical ones)."""
+    with open(path, "wb") as file:
+        file.truncate(136 * MIB)
+    lines = [f"label: {label}"]
+    for number, (start, size) in PLACES.items():
+        if label == "dos" and number == 5:
+            lines.append(f"3: start={81 * 2048}, size={50 * 2048}, type=f")
+        kind = "" if label == "gpt" else ", type=7"
+        lines.append(f"{number}: start={start * 2048}, size={size * 2048}{kind}")
+    run("sfdisk", "-q", "--no-reread", path, input="\n".join(lines).encode() + b"\n")
+    for number, (start, size) in PLACES.items():
+        part = scratch / "volume"
+        part.write_bytes(bytes(size * MIB))
+        run(*MAKE[number], part)
+        put(path, start * MIB, part.read_bytes())
+    return path
+
+
+def hidden(path: Path, at: int) -> int:
+    """The sectors before it that the boot sector at this byte of the disk names."""
+    with open(path, "rb") as file:
+        file.seek(at + 0x1C)
+        return int.from_bytes(file.read(4), "little")
+
+
+@pytest.mark.parametrize("label", ["gpt", "dos"])
+def test_volumes_that_moved_say_where_they_are_now(label: str, tmp_path: Path, progress: Progress) -> None:
+    path, target = volumes(tmp_path / "source", tmp_path, label), tmp_path / "target"
+    with open(target, "wb") as file:
+        file.truncate(200 * MIB)
+    with ChunkStore(tmp_path / "chunks", reserve=0) as store:
+        manifest = capture(path, missing=store.missing, upload=lambda f: [store.add_frame(*x) for x in f])
+        for again in (False, True):  # the second time most of it is there already
+            typist = Typist()
+            given = assign(manifest, 0, str(target), DeployOptions(grow=(1,)))
+            assert given.placement is not None
+            done = deploy(given, manifest, lambda ref: store.frame(ref.hash))
+            assert (done.kept > 1) is again  # zeros in front of the first partition were right before
+            afterwards(
+                {"deploy": {"grow": [1]}}, manifest, given.placement, file_disk(str(target)), typist.console,
+                progress, simulated=True,
+            )  # fmt: skip
+            assert (
+                f"agent: moved boot sectors partitions={'2,5' if label == 'dos' else '2,5,6'}"
+                in typist.screen
+            )
+    with Disk(target) as disk:
+        now = {p.number: p for p in read_table(disk)[1]}
+    assert now[1].size > 100 * MIB
+    assert now[2].start > 100 * MIB
+    starts = {number: p.start // 512 for number, p in now.items()}
+    assert hidden(target, now[1].start) == hidden(target, now[1].start + now[1].size - 512) == 2048
+    assert hidden(target, now[2].start) == hidden(target, now[2].start + 6 * 512) == starts[2]
+    assert hidden(target, now[5].start) == hidden(target, now[5].start + now[5].size - 512) == starts[5]
+    # Its maker counted from the extended boot record; with a GPT that number was never right.
+    assert hidden(target, now[6].start) == (2048 if label == "dos" else starts[6])
+    for number in now:
+        fd = os.open(target, os.O_RDWR)
+        with loop_device(fd, offset=now[number].start, size=now[number].size, write=True) as device:
+            check(device, "ntfs" if number in (1, 5) else "fat")
+        os.close(fd)
+
+
+def test_a_disk_that_does_not_keep_a_boot_sector_is_named(
+    tmp_path: Path, progress: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, target = volumes(tmp_path / "source", tmp_path, "gpt"), tmp_path / "target"
+    manifest = captured(path)
+    placement = plan(manifest.disks[0], 200 * MIB, DeployOptions(grow=(1,)))
+    put_down(path, manifest, placement, target)
+    monkeypatch.setattr("imaging.agent.afterwards.write_exactly", lambda fd, data, at: None)
+    with pytest.raises(ResizeFailed, match=r"^Partition 2 \(fat\) was not moved: .*Replace the disk"):
+        afterwards(
+            {}, manifest, placement, file_disk(str(target)), Typist().console, progress, simulated=True
+        )

@@ -7,6 +7,7 @@ sload and dump. (This is said in each recipe, so nothing is left out silently.)
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import re
 import subprocess
@@ -15,12 +16,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
+from imaging.disk.namespace import in_own_namespace
 from tests.imaging.disks import run
 from tests.imaging.matrix.trees import MIB, describe, plant
 
 Facts = dict[str, Any]
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,16 @@ class Recipe:
     most: float = 0.6
     """… and at most, as a share of the partition."""
     sectors: Sequence[int] = field(default=(512, 4096))
+
+
+def unseen(work: Callable[P, T]) -> Callable[P, T]:
+    """What it mounts is seen by nobody else: no namespace that somebody makes meanwhile keeps it busy."""
+
+    @functools.wraps(work)
+    def alone(*arguments: P.args, **more: P.kwargs) -> T:
+        return in_own_namespace(lambda: work(*arguments, **more))
+
+    return alone
 
 
 @contextlib.contextmanager
