@@ -94,7 +94,7 @@ class Archive:
             if entry.info.st_nlink > 1:
                 self._seen[key] = member.name
             source = _Reader(fd, member.size, self._check, self._progress)
-            self._tar.addfile(member, source)  # type: ignore[arg-type]
+            self._tar.addfile(member, source)
             if source.damaged:
                 self.missed(
                     member.name, f"{source.damaged} of {member.size} bytes cannot be read: they are zeros"

@@ -186,13 +186,13 @@ FILES: tuple[str, ...] = (
     "etc/services",
     "usr/lib/os-release",
     "usr/lib/sftp-server",
+    "usr/share/smartmontools/drivedb.h",
     f"usr/lib/{MULTIARCH}/gconv/gconv-modules",
     f"usr/lib/{MULTIARCH}/gconv/gconv-modules.cache",
     "usr/share/terminfo/d/dumb",
     "usr/share/terminfo/l/linux",
     "usr/share/terminfo/v/vt100",
     "usr/share/terminfo/v/vt220",
-    "var/lib/smartmontools/drivedb/drivedb.h",
 )
 
 # Keyboard layouts for whoever types at the console: pxeboot.keymap= (else pxeboot.lang=) -> console-data's
