@@ -44,7 +44,7 @@ def shell(
     if not options.keys:
         raise AgentError("shell-failed", "The task names no public key that may sign in.")
     logins: list[dict[str, str]] = []
-    progress.notes["shell"] = {"logins": logins, "minutes": options.minutes}
+    progress.notes["shell_logins"] = logins
     progress.enter("shell", options.minutes * 60)
     with tempfile.TemporaryDirectory(prefix="shell-") as folder:
         host_key = make_host_key(f"{folder}/host")
