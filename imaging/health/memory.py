@@ -16,10 +16,11 @@ from typing import Any
 
 from imaging.errors import ToolMissing
 
+_PAUSE = 0.1  # seconds
 _MOST_FAILURES = 50
 _KEEP = 192 << 20  # for kernel, agent and console
 _MOST_PROCESSES = 8
-_TESTS = 17  # of one pass, memtester 4.7
+_TESTS = 18  # of one pass, memtester 4.7
 _FAILURE = "FAILURE: "
 #: memtester(8): bits of its exit status.
 _NO_MEMORY, _STUCK_ADDRESS, _OTHER = 0x01, 0x02, 0x04
@@ -68,7 +69,7 @@ class Output:
     def feed(self, data: bytes) -> None:
         """Take what was printed since the last call."""
         *lines, self._rest = (self._rest + data).split(b"\n")
-        self._rest = self._rest[-4096:]
+        self._rest = self._rest[:64] + self._rest[64:][-2048:]  # a name, and the last of what it draws
         for line in lines:
             text = re.sub(rb"[\x00-\x1f]+", b" ", line).decode("ascii", "replace")
             if _FAILURE in text and len(self.failures) < _MOST_FAILURES:
@@ -143,4 +144,5 @@ def _follow(
                 del sources[source]
                 continue
             said[sources[source]].feed(data)
+        time.sleep(_PAUSE)  # it draws character by character
         progress(sum(each.tests for each in said), len(running) * passes * _TESTS)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import mmap
 import os
 import time
@@ -61,7 +59,7 @@ def scan(path: str, *, full: bool, progress: Callable[[int], None], check: Calla
     """
     found = Surface()
     step = _PIECE if full else _PIECE * _QUICK
-    with Disk(path) as disk, _direct(disk) as fd, mmap.mmap(-1, _PIECE) as buffer:
+    with Disk(path) as disk, disk.past_the_cache() as fd, mmap.mmap(-1, _PIECE) as buffer:
         least = max(disk.physical_sector_size, 512)
         for at in range(0, disk.size, step):
             check()
@@ -79,23 +77,6 @@ def scan(path: str, *, full: bool, progress: Callable[[int], None], check: Calla
                 found.ended = False
                 break
     return found
-
-
-@contextlib.contextmanager
-def _direct(disk: Disk) -> Any:
-    """A descriptor that reads the medium, not the page cache (open(2), O_DIRECT); else the disk's own."""
-    try:
-        fd = os.open(f"/proc/self/fd/{disk.fd}", os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        disk.drop_caches()
-        yield disk.fd
-        return
-    try:
-        yield fd
-    finally:
-        os.close(fd)
 
 
 def _read(fd: int, buffer: memoryview, at: int, length: int, least: int, bad: list[tuple[int, int]]) -> None:

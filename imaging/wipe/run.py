@@ -108,15 +108,12 @@ def wipe(
         if not zeros and not before:
             record["notes"].append("None of the places that were read held data before.")
         record["verified"] = found.holds and not record.get("unwritable")
-        if not found.holds:
-            record["error"] = (
-                f"After {method}, {found.sentence()}: wipe it by "
-                f"{'overwrite' if method != 'overwrite' else 'another method'}, or destroy the disk."
-            )
-        elif record.get("unwritable"):
-            record["error"] = (
-                f"{len(record['unwritable'])} blocks could not be overwritten: destroy the disk."
-            )
+        if record.get("unwritable"):
+            count = len(record["unwritable"])
+            record["error"] = f"{count} blocks could not be overwritten: destroy the disk."
+        elif not found.holds:
+            other = "overwrite" if method != "overwrite" else "another method"
+            record["error"] = f"After {method}, {found.sentence()}: wipe it by {other}, or destroy the disk."
         if abilities.spares_remain(method, able):
             record["notes"].append("Blocks that a flash disk has put aside are out of reach of this method.")
         if target.transport in ("sata", "scsi") and not target.file:
