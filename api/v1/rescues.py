@@ -7,7 +7,8 @@ from fastapi.responses import FileResponse
 
 from api.v1.deps import Admin, Cursor, Limit, ServicesDep
 from pxeboot.services import rescues
-from pxeboot.services.views import Page, RescueView
+from pxeboot.services.rescues import RescueView
+from pxeboot.services.views import Page
 
 router = APIRouter(tags=["rescues"])
 

@@ -30,7 +30,6 @@ def test(options: TestOptions, disks: Sequence[Disk], progress: Progress) -> Res
     for disk in disks:
         advice += _disk(options, disk, report, progress)
     report["passed"] = not advice
-    progress.verified = not advice
     if advice:
         raise AgentError("test-failed", " ".join(advice))
     return Result()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import subprocess
 import tempfile
 import threading
@@ -53,6 +54,7 @@ def shell(
         try:
             reader = threading.Thread(target=_listen, args=(process, logins, progress), daemon=True)
             reader.start()
+            wait_until_open(process)
             server.shell_open(str(task["id"]), PORT, host_key)
             print_hello(console, host_key, options.minutes)
             return _wait(process, options.minutes * 60.0, console, progress)
@@ -104,6 +106,21 @@ def _start(key: str) -> subprocess.Popen[bytes]:
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         start_new_session=True,
     )  # fmt: skip
+
+
+def wait_until_open(process: subprocess.Popen[bytes], port: int = PORT, seconds: float = 60.0) -> None:
+    """Wait until somebody can connect. Raises ``AgentError`` ``shell-failed``."""
+    deadline = time.monotonic() + seconds
+    while True:
+        if process.poll() is not None:
+            raise AgentError("shell-failed", f"The SSH server ended with status {process.returncode}.")
+        try:
+            socket.create_connection(("127.0.0.1", port), 5.0).close()
+            return
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise AgentError("shell-failed", f"The SSH server does not answer: {error}.") from error
+        time.sleep(0.1)
 
 
 def login_of(line: str) -> tuple[str, str] | None:

@@ -5,13 +5,28 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+from pydantic import Field
 from sqlmodel import Session, col, func, select
 
 from pxeboot.db.models import Host, Operation, Rescue, Task, TaskKind
 from pxeboot.errors import Conflict, NotFound
 from pxeboot.services import lookup, tasks
 from pxeboot.services.unit import changed, note
-from pxeboot.services.views import Page, RescueView
+from pxeboot.services.views import Page, View
+
+
+class RescueView(View):
+    """An archive of files that were copied out of a machine."""
+
+    id: str
+    host: str
+    operation_id: str
+    size: int
+    blake3: str
+    facts: dict[str, Any] = Field(default_factory=dict)  # files, bytes, unreadable, paths …
+    created_by: str = ""
+    created_at: datetime
+    expires_at: datetime | None = None
 
 
 def must_be_rescue(task: Task) -> None:

@@ -244,20 +244,6 @@ class JobView(View):
         return min(100, self.done * 100 // self.total) if self.total > 0 else None
 
 
-class RescueView(View):
-    """An archive of files that were copied out of a machine."""
-
-    id: str
-    host: str
-    operation_id: str
-    size: int
-    blake3: str
-    facts: dict[str, Any] = Field(default_factory=dict)  # files, bytes, unreadable, paths …
-    created_by: str = ""
-    created_at: datetime
-    expires_at: datetime | None = None
-
-
 class EventView(View):
     """One line of the journal."""
 

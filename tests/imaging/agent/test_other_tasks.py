@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import random
+import socket
+import subprocess
 import tarfile
 import threading
 from pathlib import Path
@@ -12,7 +14,8 @@ from typing import Any
 import pytest
 import zstandard
 
-from imaging.agent.shell import login_of
+from imaging.agent.errors import AgentError
+from imaging.agent.shell import login_of, wait_until_open
 from tests.imaging.agent.conftest import RunAgent
 from tests.imaging.agent.room import Room
 from tests.imaging.disks import make_disk
@@ -98,6 +101,20 @@ def test_sign_ins_are_read_from_the_log_of_the_ssh_server() -> None:
     )
     assert login_of(line) == ("SHA256:JaQy0vKp3o4fUZ3+QOjQ1Y", "10.20.0.2")
     assert login_of("[77] Exit before auth from <10.20.0.2:40512>") is None
+
+
+def test_a_shell_is_open_only_when_somebody_can_connect() -> None:
+    with socket.socket() as listener, subprocess.Popen(["sleep", "60"]) as sleeper:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+        with pytest.raises(AgentError, match="does not answer"):
+            wait_until_open(sleeper, port, 0.2)
+        threading.Timer(0.3, listener.listen).start()
+        wait_until_open(sleeper, port, 20)
+        sleeper.kill()
+        sleeper.wait()
+        with pytest.raises(AgentError, match="ended with status -9"):
+            wait_until_open(sleeper, port, 20)
 
 
 def test_a_shell_without_keys_is_not_opened(room: Room, run_agent: RunAgent) -> None:
