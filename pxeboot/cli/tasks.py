@@ -125,18 +125,14 @@ def shell(
         print_json(where)
         return
     console.print(f"{name}: host key {where['fingerprint']}")
-    with tempfile.NamedTemporaryFile("w", prefix=f"known_hosts-{name}-", delete=not connect) as file:
-        command = ssh_command(where, file.name if connect else f"known_hosts-{name}")
-        if not connect:
-            console.print(f"echo '{known_hosts(where)}' > known_hosts-{name}")
-            console.print(" ".join(command))
-            return
-        file.write(known_hosts(where) + "\n")
-        file.flush()
-    status = subprocess.run(command, check=False).returncode
-    with contextlib.suppress(OSError):
-        Path(file.name).unlink()
-    raise typer.Exit(status)
+    if not connect:
+        console.print(f"echo '{known_hosts(where)}' > known_hosts-{name}")
+        console.print(" ".join(ssh_command(where, f"known_hosts-{name}")))
+        return
+    with tempfile.TemporaryDirectory(prefix="pxeboot-") as folder:
+        known = Path(folder, "known_hosts")
+        known.write_text(known_hosts(where) + "\n", encoding="ascii")
+        raise typer.Exit(subprocess.run(ssh_command(where, str(known)), check=False).returncode)
 
 
 def _wait_for_shell(operation_id: str, timeout: float) -> tuple[dict[str, Any], str]:

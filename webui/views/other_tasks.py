@@ -30,8 +30,8 @@ def _form(
 ) -> Response:
     with these.read() as session:
         if form["group"]:
-            name = groups.get_group(session, form["group"]).name
-            count = len(hosts.list_hosts(session, group=name, limit=500).items)
+            group = groups.get_group(session, form["group"])
+            name, count = group.name, group.hosts
         else:
             name, count = hosts.get_host(session, form["host"]).name, 1
     return page(
