@@ -291,7 +291,7 @@ async def missing(
     id: str, request: Request, these: ServicesDep, known: Agent, needed: Annotated[int, Query(ge=0)] = 0
 ) -> Response:
     """Which of these chunks the store lacks; with `needed`, whether so many bytes of chunks have room."""
-    hashes = await _body(request, MAX_HASHES * HASH_BYTES)
+    hashes = await read_body(request, MAX_HASHES * HASH_BYTES)
 
     def ask() -> bytes:
         _check(these, known, id)
@@ -332,7 +332,7 @@ async def chunks(id: str, request: Request, these: ServicesDep, known: Agent) ->
 @router.post("/tasks/{id}/manifest")
 async def manifest(id: str, request: Request, these: ServicesDep, known: Agent) -> dict[str, Any]:
     """Finish a capture: only now does the version exist."""
-    data = await _body(request, MAX_MANIFEST)
+    data = await read_body(request, MAX_MANIFEST)
 
     def finish() -> dict[str, Any]:
         with these.read() as session:
@@ -423,8 +423,8 @@ def _note_upload(these: Services, known: Credential, id: str, fresh: int) -> Non
         captures.note_upload(session, id, attempt=known.attempt, bytes=fresh, now=datetime.now(UTC))
 
 
-async def _body(request: Request, limit: int) -> bytes:
-    """The whole body, if it is not longer than `limit` bytes. Invalid otherwise."""
+async def read_body(request: Request, limit: int) -> bytes:
+    """A request's whole body, if it is not longer than `limit` bytes. Invalid otherwise."""
     taken = bytearray()
     async for data in request.stream():
         taken += data

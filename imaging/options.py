@@ -75,11 +75,11 @@ class CaptureOptions:
     @classmethod
     def from_task(cls, data: Mapping[str, Any] | None) -> CaptureOptions:
         """Read the value of TASK's ``capture`` (None = all defaults); raises OptionsError."""
-        return _read(cls, data, _CAPTURE)
+        return read_options(cls.NAME, cls, data, _CAPTURE)
 
     def to_task(self) -> dict[str, Any]:
         """Only what differs from the defaults, as JSON values; ``from_task`` gives the same options again."""
-        return _write(self)
+        return write_options(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class DeployOptions:
     @classmethod
     def from_task(cls, data: Mapping[str, Any] | None) -> DeployOptions:
         """Read the value of TASK's ``deploy`` (None = all defaults); raises OptionsError."""
-        options = _read(cls, data, _DEPLOY)
+        options = read_options(cls.NAME, cls, data, _DEPLOY)
         if options.partitions is not None:
             # A part of a disk keeps its place and size: what is beside it is not ours to move.
             for key in ("grow", "shrink"):
@@ -119,7 +119,7 @@ class DeployOptions:
 
     def to_task(self) -> dict[str, Any]:
         """Only what differs from the defaults, as JSON values; ``from_task`` gives the same options again."""
-        return _write(self)
+        return write_options(self)
 
 
 def disk_rule(key: str, item: object) -> DiskRule:
@@ -143,11 +143,12 @@ def disk_rule(key: str, item: object) -> DiskRule:
 
 # --- one reader per kind of value: (key, value) -> value, or OptionsError ---
 
-_Reader = Callable[[str, Any], Any]
-_Options = TypeVar("_Options", CaptureOptions, DeployOptions)
+Reader = Callable[[str, Any], Any]
+_Options = TypeVar("_Options")
 
 
-def _flag(key: str, value: Any) -> bool:
+def flag(key: str, value: Any) -> bool:
+    """true or false."""
     if not isinstance(value, bool):
         raise OptionsError(key, value, "choose true or false")
     return value
@@ -189,14 +190,16 @@ def _disks(key: str, value: Any) -> tuple[DiskRule, ...] | None:
     return rules
 
 
-def _source_disks(key: str, value: Any) -> tuple[DiskRule, ...] | None:
+def source_disks(key: str, value: Any) -> tuple[DiskRule, ...] | None:
     """As ``_disks``, and ``[{"rule": "all"}]``: a capture may take a machine as it is, a deploy may not."""
     if isinstance(value, list | tuple) and [ALL_DISKS.to_task()] == list(value):
         return (ALL_DISKS,)
     return _disks(key, value)
 
 
-def _one_of(*choices: str) -> _Reader:
+def one_of(*choices: str) -> Reader:
+    """One of these words."""
+
     def read(key: str, value: Any) -> str:
         if value not in choices:
             raise OptionsError(key, value, f"choose one of {', '.join(choices)}")
@@ -213,37 +216,41 @@ def _grow(key: str, value: Any) -> str | tuple[int, ...]:
     return _numbers(key, value)
 
 
-_CAPTURE: dict[str, _Reader] = {
+_CAPTURE: dict[str, Reader] = {
     "partitions": _numbers_or_all,
     "whole": _whole,
-    "exclude_windows_files": _flag,
-    "disks": _source_disks,
+    "exclude_windows_files": flag,
+    "disks": source_disks,
 }
-_DEPLOY: dict[str, _Reader] = {
+_DEPLOY: dict[str, Reader] = {
     "partitions": _numbers_or_all,
     "grow": _grow,
-    "shrink": _flag,
-    "identities": _one_of(*IDENTITIES),
-    "discard": _flag,
+    "shrink": flag,
+    "identities": one_of(*IDENTITIES),
+    "discard": flag,
     "disks": _disks,
-    "verify": _flag,
+    "verify": flag,
 }
 
 
-def _read(cls: type[_Options], data: object, readers: Mapping[str, _Reader]) -> _Options:
+def read_options(
+    name: str, make: Callable[..., _Options], data: object, readers: Mapping[str, Reader]
+) -> _Options:
+    """The options of section ``name`` in ``data`` (None = all defaults); raises OptionsError."""
     if data is None:
-        return cls()
+        return make()
     if not isinstance(data, Mapping):
-        raise OptionsError(cls.NAME, data, "give an object of options, or leave it away")
+        raise OptionsError(name, data, "give an object of options, or leave it away")
     for key in data:
         if key not in readers:
             raise OptionsError(
-                f"{cls.NAME}.{key}", data[key], "this program does not know it; update it, or leave it away"
+                f"{name}.{key}", data[key], "this program does not know it; update it, or leave it away"
             )
-    return cls(**{key: readers[key](f"{cls.NAME}.{key}", value) for key, value in data.items()})
+    return make(**{key: readers[key](f"{name}.{key}", value) for key, value in data.items()})
 
 
-def _write(options: CaptureOptions | DeployOptions) -> dict[str, Any]:
+def write_options(options: Any) -> dict[str, Any]:
+    """Only what differs from the defaults of an options' dataclass, as JSON values."""
     return {
         field.name: _plain(value)
         for field in dataclasses.fields(options)

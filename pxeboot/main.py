@@ -230,7 +230,7 @@ class _Daemon:
         await self._every(SCHEDULE_SECONDS, look)
 
     async def _pruner(self, services: Services) -> None:
-        """Keep the journal within its bounds."""
+        """Keep the journal and the rescued files within their bounds."""
 
         def look() -> None:
             rules = services.settings.journal
@@ -241,6 +241,7 @@ class _Daemon:
                     keep_days=rules.keep_days,
                     now=datetime.now(UTC),
                 )
+            services.forget_rescues(datetime.now(UTC))
 
         await self._every(PRUNE_SECONDS, look)
 

@@ -31,6 +31,13 @@ def numbers(text: str, field: str) -> list[int] | None:
     return [int(part) for part in parts] or None
 
 
+def number(text: str, field: str) -> int:
+    """A number; Invalid for anything else."""
+    if not (text.strip().isascii() and text.strip().isdecimal()):
+        raise Invalid(f"{text.strip()!r} is no number.", field=field)
+    return int(text)
+
+
 def grow(text: str) -> str | list[int] | None:
     """`none`, `last`, or partitions; None for an empty field. Invalid for anything else."""
     text = text.strip()

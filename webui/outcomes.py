@@ -8,10 +8,10 @@ from typing import Any
 from jinja2 import pass_context
 from jinja2.runtime import Context
 
-from webui.words import N_, size
+from webui.words import N_, WIPE_METHODS, size
 
 # Shown elsewhere on the page, or for programs only.
-_SILENT = frozenset({"manifest", "version_id", "version", "stored_bytes", "chunks"})
+_SILENT = frozenset({"manifest", "version_id", "version", "stored_bytes", "chunks", "rescue_id", "shell"})
 _STEPS = {
     "host-name": N_("host name"),
     "computer-name": N_("computer name"),
@@ -102,6 +102,65 @@ def _customised(value: Any, say: Say) -> Iterator[str]:
         yield say(N_("After the image: %(what)s."), what=", ".join(done))
 
 
+def _wiped(value: Any, say: Say) -> Iterator[str]:
+    for disk in _list(value):
+        if not isinstance(disk, Mapping):
+            continue
+        name = " ".join(str(disk.get(key)) for key in ("path", "model", "serial") if disk.get(key))
+        method = say(WIPE_METHODS.get(str(disk.get("method")), str(disk.get("method") or "-")))
+        text = (
+            N_("%(disk)s: wiped (%(method)s), verified.")
+            if disk.get("verified")
+            else N_("%(disk)s: NOT wiped.")
+        )
+        yield say(text, disk=name, method=method)
+        yield from map(str, _list(disk.get("notes")))
+
+
+def _tested(value: Any, say: Say) -> Iterator[str]:
+    if not isinstance(value, Mapping):
+        return
+    if isinstance(memory := value.get("memory"), Mapping):
+        text = N_("Memory: %(size)s MiB tested, good.") if memory.get("passed") else N_("Memory: FAULTY.")
+        yield say(text, size=_int(memory.get("megabytes")))
+    for disk in _list(value.get("disks")):
+        if not isinstance(disk, Mapping):
+            continue
+        name = " ".join(str(disk.get(key)) for key in ("path", "model", "serial") if disk.get(key))
+        yield say(N_("%(disk)s: good.") if disk.get("passed") else N_("%(disk)s: FAULTY."), disk=name)
+        if isinstance(smart := disk.get("smart"), Mapping):
+            yield f"SMART: {_plain({key: each for key, each in smart.items() if each is not None})}"
+        if isinstance(own := disk.get("self_test"), Mapping):
+            yield say(
+                N_("Its own test: %(state)s."), state=f"{own.get('state')} {own.get('text', '')}".strip()
+            )
+        if isinstance(surface := disk.get("surface"), Mapping):
+            yield say(
+                N_("Read at %(speed)s/s; unreadable: %(bad)s bytes."),
+                speed=size(_int(surface.get("bytes_per_second"))) or "0 B",
+                bad=_int(surface.get("bad_bytes")),
+            )
+
+
+def _rescued(value: Any, say: Say) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        yield say(
+            N_("%(files)s files, %(size)s; %(n)s could not be read."),
+            files=_int(value.get("files")), size=size(_int(value.get("bytes"))) or "0 B",
+            n=_int(value.get("unreadable_count")),
+        )  # fmt: skip
+
+
+def _logins(value: Any, say: Say) -> Iterator[str]:
+    for login in _list(value):
+        if isinstance(login, Mapping):
+            yield say(
+                N_("Signed in from %(address)s with %(key)s."),
+                address=login.get("address"),
+                key=login.get("key"),
+            )
+
+
 def _other(key: str, value: Any, say: Say) -> Iterator[str]:
     if value not in (None, "", [], {}):
         yield f"{key.replace('_', ' ')}: {_plain(value)}"[:500]
@@ -131,6 +190,10 @@ _READERS: dict[str, Callable[[Any, Say], Iterator[str]]] = {
     "identities": _identities,
     "boot_entries": _boot_entries,
     "customise": _customised,
+    "wipe": _wiped,
+    "test": _tested,
+    "rescue": _rescued,
+    "shell_logins": _logins,
 }
 
 

@@ -46,6 +46,9 @@ STAGES = {
     "verify": N_("reads its disk again"),
     "customise": N_("sets its name"),
     "upload": N_("uploads"),
+    "wipe": N_("wipes its disks"),
+    "test": N_("is tested"),
+    "shell": N_("debug shell is open"),
 }
 ACTIONS = {
     "local": N_("its own disk"),

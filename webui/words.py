@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from jinja2 import pass_context
 from jinja2.runtime import Context
 
+from pxeboot.services.debug_shell import known_hosts
 from pxeboot.services.dhcp_settings import option_text
 
 
@@ -208,11 +209,47 @@ DEPLOY_OPTIONS = {
     "verify": N_("read everything back"),
     "whole": N_("taken byte for byte"),
     "exclude_windows_files": N_("leave Windows' page files out"),
+    "method": N_("method"),
+    "passes": N_("passes"),
+    "fallback": N_("overwrite where it cannot be used"),
+    "countdown": N_("seconds to stop it"),
+    "memory": N_("passes over the memory"),
+    "memory_mb": N_("MiB of memory"),
+    "smart": N_("what the disk says of itself"),
+    "surface": N_("reading the disk"),
+    "keys": N_("keys"),
+    "minutes": N_("minutes"),
+    "paths": N_("what is copied"),
+    "exclude": N_("left out"),
+    "limit_mb": N_("at most, in MB"),
 }
 TASKS = {
     "capture": N_("Capture"),
     "deploy": N_("Deploy"),
     "inventory": N_("Inventory"),
+    "wipe": N_("Wipe"),
+    "test": N_("Test"),
+    "shell": N_("Debug shell"),
+    "rescue": N_("Rescue of files"),
+}
+WIPE_METHODS = {
+    "auto": N_("the most thorough that the disk can"),
+    "overwrite": N_("overwrite"),
+    "discard": N_("discard (TRIM)"),
+    "ata-secure-erase": N_("secure erase of the disk (ATA)"),
+    "nvme-format": N_("format with erase (NVMe)"),
+    "nvme-sanitize": N_("sanitize (NVMe)"),
+}
+DISK_RULES = {
+    "only": N_("the only one"),
+    "all": N_("all internal ones"),
+    "smallest": N_("the smallest"),
+    "largest": N_("the largest"),
+    "serial": N_("by serial number"),
+    "wwn": "WWN",
+    "path": N_("by path"),
+    "size": N_("by size"),
+    "model": N_("by model"),
 }
 VALUES = {
     "True": N_("yes"),
@@ -221,6 +258,13 @@ VALUES = {
     "none": N_("none"),
     "keep": N_("kept"),
     "renew": N_("made new"),
+    "all": N_("all internal ones"),
+    "samples": N_("samples"),
+    "full": N_("all of it"),
+    "quick": N_("every 64th MiB"),
+    "health": N_("only its health"),
+    "short": N_("with its short self-test"),
+    "long": N_("with its long self-test"),
     "only": N_("the only one"),
     "smallest": N_("the smallest"),
     "largest": N_("the largest"),
@@ -250,6 +294,24 @@ def option_value(context: Context, value: object) -> str:
 
 
 @pass_context
+def wipe_method(context: Context, value: str) -> str:
+    """How a disk is wiped."""
+    return translated(context, WIPE_METHODS, value)
+
+
+@pass_context
+def disk_rule_text(context: Context, value: str) -> str:
+    """How a disk is chosen."""
+    return translated(context, DISK_RULES, value)
+
+
+def ssh_command(where: Mapping[str, object]) -> str:
+    """What to type to reach an open debug shell."""
+    port = "" if where.get("port") == 22 else f" -p {where.get('port')}"
+    return f"ssh{port} root@{where.get('address')}"
+
+
+@pass_context
 def change_text(context: Context, value: str) -> str:
     """What became of a partition between two versions."""
     return translated(context, CHANGES, value)
@@ -266,6 +328,10 @@ FILTERS = {
     "task_text": task_text,
     "option_name": option_name,
     "option_value": option_value,
+    "wipe_method": wipe_method,
+    "disk_rule_text": disk_rule_text,
+    "ssh_command": ssh_command,
+    "known_hosts": known_hosts,
     "change_text": change_text,
     "plane_text": plane_text,
     "lease_text": lease_text,

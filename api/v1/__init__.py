@@ -14,10 +14,12 @@ from api.v1 import (
     jobs,
     leases,
     operations,
+    rescues,
     schedules,
     server,
     settings,
     store,
+    tasks,
     tokens,
 )
 
@@ -31,6 +33,8 @@ PARTS = (
     store,
     exchange,
     operations,
+    tasks,
+    rescues,
     jobs,
     schedules,
     leases,

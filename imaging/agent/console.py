@@ -180,6 +180,14 @@ class Console:
             except AnswerTimeout:
                 return
 
+    def stopped_within(self, seconds: float) -> bool:
+        """Did somebody press Enter on a console within this time?"""
+        try:
+            self._wait_line(time.monotonic() + seconds)
+        except AnswerTimeout:
+            return False
+        return True
+
     def _wait_line(self, deadline: float) -> tuple[Terminal, str]:
         while True:
             for terminal in self._terminals:

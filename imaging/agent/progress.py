@@ -17,7 +17,7 @@ from imaging.agent.server import Server
 _EVERY = 1.0  # seconds, ± 25 %: a room that started together must not report together
 _CALL_SECONDS = 5.0
 
-STAGES = ("inventory", "scan", "receive", "write", "verify", "customise", "upload")
+STAGES = ("inventory", "scan", "receive", "write", "verify", "customise", "upload", "wipe", "test", "shell")
 
 
 class Progress:

@@ -28,6 +28,8 @@ _TRY_AGAIN = frozenset({429, 502, 503, 504})
 _PIECE = 256 << 10
 _MAX_ANSWER = 512 << 20  # a manifest of a 4 TB disk stays below 300 MB
 
+_OCTETS = "application/octet-stream"
+
 Json = dict[str, Any]
 
 
@@ -264,6 +266,22 @@ class Server:
     def chunk(self, hash: bytes) -> bytes:
         """A chunk's stored zstd frame, not yet checked."""
         return self.call("GET", f"/agent/v1/chunks/{hash.hex()}").body
+
+    def shell_open(self, task: str, port: int, key: str) -> None:
+        """Tell that the debug shell is open: its port and its host key as one line of text."""
+        self._post(f"/agent/v1/tasks/{task}/shell", {"port": port, "host_key": key})
+
+    def rescue_room(self, task: str, needed: int) -> None:
+        """Ask whether ``needed`` bytes have room; raises AgentError ``rescue-full``."""
+        self.call("PUT", f"/agent/v1/tasks/{task}/rescue?offset=0&needed={needed}", b"", _OCTETS)
+
+    def put_rescue(self, task: str, offset: int, data: bytes) -> None:
+        """A piece of the archive at its place; sent again, it replaces itself."""
+        self.call("PUT", f"/agent/v1/tasks/{task}/rescue?offset={offset}", data, _OCTETS)
+
+    def finish_rescue(self, task: str, facts: Json) -> Json:
+        """The archive is whole: ``{"size", "blake3", "files", …}`` → ``{"id"}``."""
+        return self._post(f"/agent/v1/tasks/{task}/rescue", facts)
 
     def session(self, task: str) -> Json | None:
         """The multicast session of the task, ``None`` when there is none (any more)."""

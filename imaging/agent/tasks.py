@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from imaging.agent.choice import choose, choose_all
@@ -12,7 +13,8 @@ from imaging.agent.i18n import gettext as _
 from imaging.agent.progress import Progress
 from imaging.agent.report import Result, deliver, outcome, print_failure
 from imaging.agent.server import Server
-from imaging.options import ALL_DISKS, CaptureOptions, DeployOptions
+from imaging.options import ALL_DISKS, CaptureOptions, DeployOptions, DiskRule
+from imaging.other_options import RescueOptions, ShellOptions, TestOptions, WipeOptions
 
 Task = dict[str, Any]
 
@@ -61,6 +63,8 @@ def _dispatch(
 ) -> Result:  # fmt: skip
     if kind == "inventory":
         return Result()
+    if kind in OTHERS:
+        return _other(kind, task, server, console, disk, progress)
     if kind not in ("capture", "deploy"):
         raise AgentError(
             "task-unknown", f"This agent does not know the task {kind!r}: update the boot environment."
@@ -78,6 +82,36 @@ def _dispatch(
     for target in targets:
         console.say(_("Disk: {disk}.").format(disk=target.described()))
     return deploy(task, targets, server, console, progress, key, simulated=simulated)
+
+
+OTHERS: dict[str, Any] = {
+    options.NAME: options for options in (WipeOptions, TestOptions, ShellOptions, RescueOptions)
+}
+
+
+def _other(
+    kind: str, task: Task, server: Server, console: Console, disk: str | None, progress: Progress
+) -> Result:
+    """Wipe, test, shell and rescue. Imported when needed: a deploy should not wait for them."""
+    options = OTHERS[kind].from_task(task.get(kind))
+    if kind == "shell":
+        from imaging.agent.shell import shell
+
+        return shell(task, options, server, console, progress)
+    disks = find_all(task, options.disks, disk)
+    for each in disks:
+        console.say(_("Disk: {disk}.").format(disk=each.described()))
+    if kind == "wipe":
+        from imaging.agent.wipe import wipe
+
+        return wipe(options, disks, console, progress)
+    if kind == "test":
+        from imaging.agent.health import test
+
+        return test(options, disks, progress)
+    from imaging.agent.rescue import rescue
+
+    return rescue(task, options, disks, server, progress)
 
 
 def find_disk(task: Task, given: str | None) -> Disk:
@@ -103,13 +137,19 @@ def find_sources(task: Task, given: str | None) -> list[Disk]:
     options' rules (``all`` = every internal disk), else by the task's own. Raises ``AgentError``,
     OptionsError.
     """
-    rules = CaptureOptions.from_task(task.get("capture")).disks
+    return find_all(task, CaptureOptions.from_task(task.get("capture")).disks, given)
+
+
+def find_all(task: Task, rules: Sequence[DiskRule] | None, given: str | None) -> list[Disk]:
+    """The disks that rules mean, ``(ALL_DISKS,)`` = every internal one, None = by the task's own rule; those
+    named to the agent come before. Raises ``AgentError``.
+    """
     if given is not None:
         return [file_disk(path) for path in given_paths(given)]
     if rules is None:
         return [find_disk(task, None)]
     seen = list_disks()
-    if rules == (ALL_DISKS,):
+    if tuple(rules) == (ALL_DISKS,):
         # None at all: the sentence of the rule "only" says what was seen.
         return [disk for disk in seen if not disk.why_not_internal()] or [choose(seen, "only")]
     return choose_all(seen, rules)

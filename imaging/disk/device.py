@@ -1,5 +1,6 @@
 """Opening a disk, be it a block device or a plain file, and knowing its size, sectors and caches."""
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -7,6 +8,7 @@ import random
 import stat
 import struct
 import time
+from collections.abc import Iterator
 from types import TracebackType
 
 from imaging.chunks import read_exactly
@@ -99,6 +101,25 @@ class Disk:
         if self.is_block:
             fcntl.ioctl(self.fd, _BLKFLSBUF)
         os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+    @contextlib.contextmanager
+    def past_the_cache(self) -> Iterator[int]:
+        """A descriptor that reads the medium (open(2), O_DIRECT): aligned memory, whole sectors.
+
+        Where that cannot be had it is the disk's own, its cache dropped.
+        """
+        try:
+            fd = os.open(f"/proc/self/fd/{self.fd}", os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            self.drop_caches()
+            yield self.fd
+            return
+        try:
+            yield fd
+        finally:
+            os.close(fd)
 
     def reread_table(self) -> bool:
         """Ask the kernel to look at the new partition table; False when it will only after a reboot."""

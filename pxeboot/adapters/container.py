@@ -22,12 +22,13 @@ from pxeboot.adapters.exchange import Exchange
 from pxeboot.adapters.fileshed import FileShed
 from pxeboot.adapters.leaseview import LeaseView
 from pxeboot.adapters.multicast import SessionManager
+from pxeboot.adapters.rescueshed import RescueShed
 from pxeboot.adapters.store import StoreGateway
 from pxeboot.adapters.storekeeper import StoreKeeper
 from pxeboot.db.engine import Database
 from pxeboot.doctor.periodic import Watch
 from pxeboot.events import Journal
-from pxeboot.services import auth, journal, unit
+from pxeboot.services import auth, journal, rescues, unit
 from pxeboot.services.auth import Principal
 from pxeboot.services.jobs import Jobs
 from pxeboot.settings import Settings
@@ -56,11 +57,13 @@ class Services:
     jobs: Jobs = field(init=False)  # long work of the server itself
     keeper: StoreKeeper = field(init=False)
     exchange: Exchange = field(init=False)
+    rescues: RescueShed = field(init=False)  # archives of files copied out of machines
 
     def __post_init__(self) -> None:
         self.jobs = Jobs(self.journal)
         self.keeper = StoreKeeper(self)
         self.exchange = Exchange(self)
+        self.rescues = RescueShed(self.settings.rescue_dir, self.settings.images.reserve_mb)
 
         def note(kind: str, sentence: str, data: dict[str, Any]) -> None:
             self.journal.record("doctor", kind, sentence, data=data)
@@ -86,6 +89,18 @@ class Services:
         """A unit of work: commits at the end, rolls back on an exception, journals after the commit."""
         with unit.writing(self.database, self.journal) as session:
             yield session
+
+    def forget_rescues(self, now: datetime) -> None:
+        """Delete the archives whose time is over, and what broken-off tasks left."""
+        with self.read() as session:
+            late = rescues.expired(session, now=now)
+        for id in late:
+            with self.write() as session:
+                rescues.delete(session, id, actor="retention")
+            self.rescues.remove(id)
+        with self.read() as session:
+            known = rescues.known(session)
+        self.rescues.sweep(known)
 
     def principal(self, token: str) -> Principal:
         """Who holds an API token; keeps `last_used_at` to the minute. Unauthorized."""

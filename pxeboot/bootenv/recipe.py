@@ -33,6 +33,7 @@ PACKAGES: tuple[str, ...] = (
     "console-data",
     "dmidecode",
     "dosfstools",
+    "dropbear-bin",
     "e2fsprogs",
     "efibootmgr",
     "ethtool",
@@ -42,6 +43,7 @@ PACKAGES: tuple[str, ...] = (
     "grub-common",
     "grub-efi-amd64-signed",
     "grub-pc-bin",
+    "hdparm",
     "iproute2",
     "ipxe",
     "kbd",
@@ -49,16 +51,19 @@ PACKAGES: tuple[str, ...] = (
     "libhivex0",
     "linux-image-amd64",
     "memtest86+",
+    "memtester",
     "mount",
     "ncurses-base",
     "netbase",
     "ntfs-3g",
     "nvme-cli",
     "openssh-client",
+    "openssh-sftp-server",
     "partclone",
     "python3",
     "python3-zstandard",
     "shim-signed",
+    "smartmontools",
     "util-linux",
     "xfsprogs",
     "zstd",
@@ -151,6 +156,7 @@ PROGRAMS: tuple[str, ...] = tuple(
     f"""
     busybox kmod modprobe depmod insmod lsmod rmmod modinfo ip bridge
     blockdev blkid blkdiscard fdisk sfdisk sgdisk lsblk losetup partx wipefs nvme
+    hdparm smartctl memtester dropbear dropbearkey
     unshare setpriv ssh-keygen
     mount umount findmnt mkswap swaplabel mke2fs mkfs.ext2 mkfs.ext3 mkfs.ext4 e2fsck fsck.ext4 resize2fs
     tune2fs dumpe2fs e2label debugfs e2image mkfs.fat mkfs.vfat fsck.fat fatlabel mkntfs mkfs.ntfs ntfs-3g
@@ -179,6 +185,8 @@ FILES: tuple[str, ...] = (
     "etc/protocols",
     "etc/services",
     "usr/lib/os-release",
+    "usr/lib/sftp-server",
+    "usr/share/smartmontools/drivedb.h",
     f"usr/lib/{MULTIARCH}/gconv/gconv-modules",
     f"usr/lib/{MULTIARCH}/gconv/gconv-modules.cache",
     "usr/share/terminfo/d/dumb",

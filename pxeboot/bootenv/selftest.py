@@ -18,7 +18,8 @@ TOOLS = """
     sgdisk sfdisk blkid blockdev losetup mkswap swaplabel wipefs lsblk mke2fs mkfs.ext4 e2fsck resize2fs
     tune2fs mkfs.fat fatlabel mkntfs ntfsresize ntfslabel ntfsls mkfs.xfs xfs_growfs xfs_db mkfs.btrfs
     btrfs btrfstune resize.f2fs partclone.extfs partclone.ntfs partclone.fat partclone.xfs partclone.btrfs
-    partclone.restore zstd efibootmgr dmidecode ethtool nvme ip udhcpc modprobe reboot poweroff
+    partclone.restore zstd efibootmgr dmidecode ethtool nvme hdparm smartctl memtester
+    dropbear dropbearkey ip udhcpc modprobe reboot poweroff
     """.split()  # noqa: SIM905
 
 

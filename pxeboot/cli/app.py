@@ -22,8 +22,10 @@ from pxeboot.cli import (
     lab,
     menu,
     operations,
+    rescues,
     schedules,
     server,
+    tasks,
     tokens,
 )
 from pxeboot.cli.context import options
@@ -69,6 +71,8 @@ app.add_typer(customise.script_app, name="script", help="Scripts that run before
 app.add_typer(customise.file_app, name="file", help="Files and templates that deployed systems get.")
 app.add_typer(customise.secret_app, name="secret", help="Passwords and keys for these.")
 app.add_typer(operations.app, name="operation", help="What was asked of many hosts, and its outcome.")
+app.add_typer(tasks.app, name="task", help="Inventory, wipe, test, debug shell, rescue of files.")
+app.add_typer(rescues.app, name="rescue", help="Files that were copied out of machines.")
 app.add_typer(jobs.app, name="job", help="Long work of the server itself.")
 app.add_typer(schedules.app, name="schedule", help="When operations start.")
 app.add_typer(tokens.app, name="token", help="API tokens.")

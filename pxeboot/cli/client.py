@@ -85,6 +85,26 @@ class Api:
             if not cursor:
                 return items
 
+    def download(self, path: str, to: Path, blake3_hex: str) -> None:
+        """Write a body to a file and compare its hash. Raises as `call`; AppError when it came damaged."""
+        import blake3
+
+        hasher = blake3.blake3()
+        try:
+            with self._http.stream("GET", f"/api/v1{path}") as answer, to.open("wb") as file:
+                if answer.is_error:
+                    answer.read()
+                    raise _problem(answer, bool(self.token))
+                for piece in answer.iter_bytes(1 << 20):
+                    hasher.update(piece)
+                    file.write(piece)
+        except httpx.HTTPError as error:
+            raise AppError(f"The download from {self.url} broke off: {error}. Try again.") from error
+        except OSError as error:
+            raise AppError(f"{to} cannot be written: {error.strerror}.") from error
+        if hasher.hexdigest() != blake3_hex:
+            raise AppError("The archive came damaged. Try again.")
+
     def operation_changes(self, operation_id: str, timeout: float) -> Iterator[dict[str, Any]]:
         """Yield the operation each time it changed, until it is finished or `timeout` seconds passed."""
         deadline = time.monotonic() + timeout

@@ -60,7 +60,7 @@ def capture(
     """Capture a host's disk as a new version of an image."""
     said = task_options.capture_options(partition, whole, windows_files)
     body = {"kind": "capture", "hosts": [host], "image": image, "note": note, "capture": said}
-    _start(task_options.with_disks(body, "capture", disk), wait, timeout)
+    begin(task_options.with_disks(body, "capture", disk), wait, timeout)
 
 
 def deploy(
@@ -87,7 +87,7 @@ def deploy(
         "transport": transport,
         "deploy": task_options.deploy_options(partition, grow, shrink, identities, discard, verify),
     }
-    _start(task_options.with_disks(body, "deploy", disk), wait, timeout)
+    begin(task_options.with_disks(body, "deploy", disk), wait, timeout)
 
 
 def reset(
@@ -110,9 +110,16 @@ def reset(
     _finish(answer, wait, timeout)
 
 
-def _start(body: dict[str, Any], wait: bool, timeout: float) -> None:
+def post(body: dict[str, Any]) -> dict[str, Any]:
+    """Start an operation; the answer."""
     headers = {"Idempotency-Key": str(uuid.uuid4())}
-    _finish(options.api().call("POST", "/operations", json=body, headers=headers).json(), wait, timeout)
+    answer: dict[str, Any] = options.api().call("POST", "/operations", json=body, headers=headers).json()
+    return answer
+
+
+def begin(body: dict[str, Any], wait: bool, timeout: float) -> None:
+    """Start an operation and print it, at once or when it is over."""
+    _finish(post(body), wait, timeout)
 
 
 def _finish(operation: dict[str, Any], wait: bool, timeout: float) -> None:

@@ -84,7 +84,7 @@ def deploy_options(
 
 def with_disks(body: dict[str, Any], section: str, disks: list[str] | None) -> dict[str, Any]:
     """A request with the disks it means: one is the task's own rule, several are the image's disks."""
-    rules = [_rule(text) for text in disks or []]
+    rules = [rule(text) for text in disks or []]
     if len(rules) == 1:
         body["disk"] = rules[0]
     elif rules:
@@ -92,11 +92,12 @@ def with_disks(body: dict[str, Any], section: str, disks: list[str] | None) -> d
     return body
 
 
-def _rule(text: str) -> dict[str, str]:
-    rule, sign, value = text.partition("=")
+def rule(text: str) -> dict[str, str]:
+    """`serial=…` as a rule of a request. Invalid."""
+    name, sign, value = text.partition("=")
     if sign and not value:
-        raise Invalid(f"--disk {text} says no {rule}; write it like {rule}=VALUE.")
-    return {"rule": rule, "value": value} if sign else {"rule": rule}
+        raise Invalid(f"--disk {text} says no {name}; write it like {name}=VALUE.")
+    return {"rule": name, "value": value} if sign else {"rule": name}
 
 
 def _grow(text: str) -> str | list[int]:

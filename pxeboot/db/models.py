@@ -51,6 +51,10 @@ class TaskKind(StrEnum):
     CAPTURE = "capture"
     DEPLOY = "deploy"
     INVENTORY = "inventory"
+    WIPE = "wipe"
+    TEST = "test"
+    SHELL = "shell"
+    RESCUE = "rescue"
 
 
 class TaskState(StrEnum):
@@ -225,11 +229,25 @@ class Secret(SQLModel, table=True):
     changed_by: str = ""
 
 
+class Rescue(SQLModel, table=True):
+    """Files that were copied out of a machine; the archive lies in data_dir/rescue."""
+
+    id: str = Field(primary_key=True)  # of the task that made it
+    host: str = Field(index=True)  # its name then
+    operation_id: str = ""
+    size: int = 0  # of the archive
+    blake3: str = ""
+    facts: dict[str, Any] = Field(default_factory=dict, sa_column=json_column())  # what the agent told of it
+    created_by: str = ""
+    created_at: datetime = Field(default_factory=utcnow, index=True)
+    expires_at: datetime | None = Field(default=None, index=True)  # None: kept until somebody deletes it
+
+
 class Operation(SQLModel, table=True):
     """One request over one or many hosts: its tasks are its outcome."""
 
     id: str = Field(default_factory=new_id, primary_key=True)
-    kind: str = Field(index=True)  # capture | deploy | reset | inventory
+    kind: str = Field(index=True)  # capture | deploy | reset | inventory | wipe …
     title: str = ""
     group_id: int | None = Field(default=None, foreign_key="group.id")
     image_id: int | None = Field(default=None, foreign_key="image.id")

@@ -10,7 +10,7 @@ from pxeboot.db.models import Group, Host, Image, ImageVersion, Operation, Opera
 from pxeboot.errors import Conflict, Invalid, NotFound
 from pxeboot.services import lookup, task_options
 from pxeboot.services.present import image_views, version_view, version_views
-from pxeboot.services.task_options import SECTIONS
+from pxeboot.services.task_options import IMAGE_SECTIONS
 from pxeboot.services.unit import changed, note
 from pxeboot.services.views import ImageView, Page, VersionView
 
@@ -121,7 +121,7 @@ def delete_image(session: Session, key: str | int, *, actor: str = "") -> None:
 
 
 def _changed_params(params: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    known = {*SECTIONS, "keep"}
+    known = {*IMAGE_SECTIONS, "keep"}
     for key, value in given.items():
         if key not in known:
             raise Invalid(
@@ -130,7 +130,7 @@ def _changed_params(params: dict[str, Any], given: dict[str, Any]) -> dict[str, 
             )
         if value is None:
             continue
-        if key in SECTIONS:
+        if key in IMAGE_SECTIONS:
             task_options.checked(key, value)
         elif type(value) is not int or not 1 <= value <= MAX_KEEP:
             raise Invalid(

@@ -21,6 +21,7 @@ from pxeboot.db.models import (
 )
 from pxeboot.errors import AppError, Conflict, Invalid, NotFound
 from pxeboot.services import hosts, images, lookup, tasks
+from pxeboot.services.debug_shell import with_site_keys
 from pxeboot.services.present import operation_views
 from pxeboot.services.task_kinds import REQUESTS
 from pxeboot.services.task_options import SECTIONS, asked, merged, section_of
@@ -54,6 +55,9 @@ def start(
     if REQUESTS[request.kind].image == "new":
         lookup.checked_name(request.image or "", "image")
     options = _options(session, request, version, chosen)
+    _confirmed(request, chosen)
+    if request.kind == "shell":
+        options = {"shell": with_site_keys(options["shell"], settings)}
     if allow is not None:
         allow(request)
     refused = {host.id: found for host in chosen if (found := _refusal(session, host, request))}
@@ -159,8 +163,22 @@ def cancel(session: Session, operation_id: str, *, actor: str) -> OperationView:
     return get(session, operation_id)
 
 
+def _confirmed(request: OperationRequest, chosen: Sequence[Host]) -> None:
+    """What destroys data is asked for twice. Invalid unless `confirm` names the host or their number."""
+    if not REQUESTS[request.kind].confirm:
+        return
+    wanted = chosen[0].name if len(chosen) == 1 else str(len(chosen))
+    if (request.confirm or "").strip() != wanted:
+        what = f"{chosen[0].name}" if len(chosen) == 1 else f"all {len(chosen)} hosts"
+        raise Invalid(
+            f"A {request.kind} destroys the data of {what}: say so by confirm = {wanted!r}.", field="confirm"
+        )
+
+
 def check(session: Session, request: OperationRequest) -> None:
     """Whether the things a request names exist (for schedules). NotFound, Invalid."""
+    if REQUESTS[request.kind].by_person:
+        raise Invalid(f"A {request.kind} is started by a person, not by a schedule.", field="kind")
     _chosen(session, request, empty_is_fine=True)
     version = _version(session, request)
     if REQUESTS[request.kind].image == "new":

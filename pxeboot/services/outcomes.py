@@ -49,7 +49,7 @@ def outcome(
     kind = KINDS[task.kind]
     whole, must_verify, expected = _asked_for(session, task)
     if ok:
-        doubt = kind.doubt(Ended(task, verified, manifest, expected, must_verify))
+        doubt = kind.doubt(Ended(task, verified, manifest, expected, must_verify, told or {}))
         if doubt:
             ok, code, reason = False, "outcome-contradicts", doubt
     # What we know ourselves (a capture's version) counts more than what an agent says.

@@ -47,6 +47,9 @@ _SPAN = {
     "upload": (15, 95),
     "verify": (75, 97),
     "customise": (97, 99),
+    "wipe": (2, 97),
+    "test": (2, 97),
+    "shell": (2, 99),
 }
 
 

@@ -1,4 +1,4 @@
-"""Options of captures and deploys: an image's defaults, what a request says over them, checked as the agent
+"""Options of tasks: an image's defaults, what a request says over them, checked as the agent
 will check them."""
 
 from __future__ import annotations
@@ -6,14 +6,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from imaging.options import CaptureOptions, DeployOptions, OptionsError
+from imaging.options import DeployOptions, OptionsError
 from pxeboot.errors import Invalid
-from pxeboot.services.task_kinds import KINDS, REQUESTS
+from pxeboot.services.task_kinds import KINDS, REQUESTS, AnyOptions
 from pxeboot.services.views import OperationRequest
 
-SECTIONS: dict[str, type[CaptureOptions] | type[DeployOptions]] = {
+SECTIONS: dict[str, AnyOptions] = {
     options.NAME: options for kind in KINDS.values() if (options := kind.options) is not None
 }
+IMAGE_SECTIONS = ("capture", "deploy")  # those of which an image has defaults
 # What only makes sense for a whole disk: an image's default of it does not hold for single partitions.
 _OF_WHOLE_DISKS = ("grow", "shrink")
 

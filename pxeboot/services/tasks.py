@@ -17,7 +17,7 @@ from pxeboot.services.task_states import ACTIVE, FINAL, WORKING, move
 from pxeboot.services.unit import changed, note
 from pxeboot.services.views import TaskView
 
-STAGES = ("inventory", "scan", "receive", "write", "verify", "customise", "upload")
+STAGES = ("inventory", "scan", "receive", "write", "verify", "customise", "upload", "wipe", "test", "shell")
 
 
 def get(session: Session, task_id: str) -> TaskView:

@@ -21,7 +21,7 @@ from pxeboot.db.models import AgentCredential, BootToken
 from pxeboot.errors import Unauthorized
 from pxeboot.services.views import View
 
-CREDENTIAL_LIFE = timedelta(hours=24)  # far longer than any boot of one machine
+CREDENTIAL_LIFE = timedelta(days=14)  # overwriting a large disk several times takes days
 MAX_STRANGERS = (
     2000  # unused tokens of machines nobody registered; a flood of made-up MACs drives out only its own
 )

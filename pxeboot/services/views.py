@@ -64,7 +64,7 @@ class OperationView(View):
     """One request over many hosts; `tasks` is empty in lists, `counts` never is."""
 
     id: str
-    kind: str  # capture | deploy | reset | inventory
+    kind: str  # of pxeboot.services.task_kinds.REQUESTS
     title: str
     group: str | None = None
     image: str | None = None  # name; of a capture also before the image exists
@@ -357,7 +357,7 @@ class OperationRequest(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    kind: Literal["capture", "deploy", "reset", "inventory"]
+    kind: Literal["capture", "deploy", "reset", "inventory", "wipe", "test", "shell", "rescue"]
     group: str | None = None
     hosts: list[str] = Field(default_factory=list, max_length=5000)
     image: str | None = Field(default=None, max_length=140)
@@ -372,6 +372,29 @@ class OperationRequest(BaseModel):
         default=None,
         max_length=20,
         description="Options of a deploy: partitions, grow, shrink, identities, discard, disks, verify.",
+    )
+    wipe: dict[str, Any] | None = Field(
+        default=None,
+        max_length=20,
+        description="Options of a wipe: disks, method, passes, fallback, verify, countdown.",
+    )
+    test: dict[str, Any] | None = Field(
+        default=None,
+        max_length=20,
+        description="Options of a test: disks, memory, memory_mb, smart, surface.",
+    )
+    shell: dict[str, Any] | None = Field(
+        default=None, max_length=20, description="Options of a debug shell: keys, minutes."
+    )
+    rescue: dict[str, Any] | None = Field(
+        default=None,
+        max_length=20,
+        description="Options of a rescue: paths, exclude, disks, limit_mb.",
+    )
+    confirm: str | None = Field(
+        default=None,
+        max_length=80,
+        description="Of a wipe: the host's name; for several hosts, how many they are.",
     )
     force_full: bool = False  # deploy, reset: write every chunk even if the disk already holds it
     set_hostname: bool = True  # deploy, reset: give the installed system the host's name

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from imaging.sshkeys import KeyInvalid, checked_key
 from pxeboot.settings.judge_dhcp import is_ipv4, judge_dhcp
 from pxeboot.settings.mistake import Mistake
 from pxeboot.settings.sections import Settings
@@ -42,6 +43,11 @@ def judge(settings: Settings) -> Iterator[Mistake]:
             f"goes beyond 239.255.255.255 from {base}",
             "use a lower group_base or fewer groups",
         )
+    for index, key in enumerate(settings.shell.authorized_keys):
+        try:
+            checked_key(key)
+        except KeyInvalid as error:
+            yield Mistake(f"shell.authorized_keys[{index}]", key[:60], "is no public SSH key", str(error))
     template = settings.registration.name_template
     if "#" not in template:
         yield Mistake(

@@ -167,6 +167,30 @@ class TaskSettings(Section):
     )
 
 
+class ShellSettings(Section):
+    """The debug shell of the boot environment."""
+
+    authorized_keys: list[str] = Field(
+        default_factory=list,
+        description="Public SSH keys that may sign in to every debug shell, one text each: "
+        "`ssh-ed25519 AAAA… name`.",
+    )
+
+
+class RescueSettings(Section):
+    """Files that were copied out of machines."""
+
+    keep_days: int = Field(
+        default=14,
+        ge=0,
+        le=3650,
+        description="Days after which an archive is deleted; 0: never.",
+    )
+    max_gb: int = Field(
+        default=200, ge=1, le=1_000_000, description="How much all archives together may take."
+    )
+
+
 class MulticastSettings(Section):
     """The multicast engine."""
 
@@ -268,6 +292,8 @@ class Settings(BaseModel):
     boot: BootSettings = BootSettings()
     registration: RegistrationSettings = RegistrationSettings()
     tasks: TaskSettings = TaskSettings()
+    shell: ShellSettings = ShellSettings()
+    rescue: RescueSettings = RescueSettings()
     multicast: MulticastSettings = MulticastSettings()
     images: ImagesSettings = ImagesSettings()
     store: StoreSettings = StoreSettings()
@@ -283,6 +309,11 @@ class Settings(BaseModel):
     def exchange_dir(self) -> Path:
         """Where files for export and import lie."""
         return self.images.exchange_dir or self.server.data_dir / "exchange"
+
+    @property
+    def rescue_dir(self) -> Path:
+        """Where archives of rescued files lie."""
+        return self.server.data_dir / "rescue"
 
     @property
     def boot_dir(self) -> Path:

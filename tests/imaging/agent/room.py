@@ -13,7 +13,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 
 import blake3
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -59,6 +59,9 @@ class Room:
         self.go_on: Callable[[Json], tuple[bool, str]] = lambda progress: (True, "")
         self.on_chunk: Callable[[bytes, bytes], bytes] = lambda hash, frame: frame
         self.on_put: Callable[[], None] = lambda: None
+        self.rescue = bytearray()  # the archive that came
+        self.rescued: list[Json] = []  # what was said of it
+        self.on_rescue: Callable[[], None] = lambda: None
         self._address, self._port = address, port
         self._http: ThreadingHTTPServer | None = None
         self._thread: threading.Thread | None = None
@@ -154,6 +157,11 @@ class Room:
             at += 36 + length
             stored += 1
         return {"stored": stored}
+
+    def put_rescue(self, offset: int, data: bytes) -> None:
+        self.on_rescue()
+        assert offset <= len(self.rescue)
+        self.rescue[offset:] = data
 
     def put_manifest(self, data: bytes) -> Json:
         Manifest.from_bytes(data)
@@ -281,6 +289,15 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(200, bytes(room.store.missing(hashes)), octets)
             case ("PUT", ["tasks", _, "chunks"]):
                 self._json(room.put_chunks(body))
+            case ("PUT", ["tasks", _, "rescue"]):
+                query = parse_qs(self.path.partition("?")[2])
+                if "needed" not in query:
+                    room.put_rescue(int(query["offset"][0]), body)
+                self._json({})
+            case ("POST", ["tasks", _, "rescue"]):
+                room.rescued.append(json.loads(body))
+                assert blake3.blake3(room.rescue).hexdigest() == room.rescued[-1]["blake3"]
+                self._json({"id": "7"})
             case ("POST", ["tasks", _, "manifest"]):
                 self._json(room.put_manifest(body))
             case ("GET", ["manifests", id]):

@@ -1,0 +1,1 @@
+"""Testing a machine without changing it: its memory, what its disks say of themselves, their surface."""

@@ -1,0 +1,1 @@
+"""Copying chosen files out of a machine whose system no longer starts; nothing on its disks is changed."""
