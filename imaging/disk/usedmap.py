@@ -182,7 +182,9 @@ def _run(area: Area, kind: str, device: str, map_path: str, log_path: str) -> No
     for tool in TOOLS[kind]:
         try:
             result = subprocess.run(
-                [tool, "-D", "-s", device, "-O", map_path, "-L", log_path, "-q"],
+                # -f 0: its progress thread, which it starts even when it is to be quiet (-q) and waits for in
+                # the end, sleeps so many seconds at a time: 2 unless told otherwise, for each partition.
+                [tool, "-D", "-s", device, "-O", map_path, "-L", log_path, "-q", "-f", "0"],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
