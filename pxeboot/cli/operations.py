@@ -164,3 +164,10 @@ def _print_operation(operation: dict[str, Any]) -> None:
         for t in operation["tasks"]
     ]
     print_table(columns, rows, title=f"{operation['title']}: {operation['state']} ({operation['id']})")
+    for task in operation["tasks"]:
+        where = task["result"].get("shell")
+        if where and task["state"] == "running":
+            port = "" if where["port"] == 22 else f" -p {where['port']}"
+            console.print(
+                f"{task['host']}: ssh{port} root@{where['address']}, host key {where['fingerprint']}"
+            )

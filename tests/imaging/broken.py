@@ -9,10 +9,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from imaging.disk.loop import loop_device
 
@@ -22,6 +25,8 @@ _SECONDS = 15.0
 @contextlib.contextmanager
 def broken_disk(file: Path, sector: int) -> Iterator[str]:
     """A block device over `file` on which one sector (of 512 bytes) can be neither read nor written."""
+    if shutil.which("qemu-storage-daemon") is None or not os.access("/dev/fuse", os.W_OK):
+        pytest.skip("needs qemu-storage-daemon and FUSE")
     seen = file.with_name(f"{file.name}.seen")
     seen.touch()
     faults = [

@@ -409,7 +409,7 @@ def test_inventory_only(room: Room, run_agent: RunAgent) -> None:
 
 
 def test_a_task_from_the_future_is_refused(room: Room, run_agent: RunAgent) -> None:
-    room.order("wipe")
+    room.order("defragment")
     run_agent()
     outcome = last(room)
     assert (outcome["ok"], outcome["code"]) == (False, "task-unknown")

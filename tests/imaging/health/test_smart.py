@@ -1,7 +1,10 @@
-"""What smartctl tells, read; the JSON is written after smartmontools 7.4's format, shortened."""
+"""What smartctl tells, read; the JSON is written after smartmontools 7.4's format, shortened, but for
+samples/smartctl-qemu.json: that is recorded from a disk of QEMU."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,6 +44,14 @@ NVME: dict[str, Any] = {
 
 def changed(data: dict[str, Any], section: str, **values: Any) -> dict[str, Any]:
     return data | {section: data.get(section, {}) | values}
+
+
+def test_a_recorded_disk() -> None:
+    data = json.loads((Path(__file__).parent / "samples/smartctl-qemu.json").read_text())
+    found = read_smart(data)
+    assert (found.passed, found.temperature, found.hours, found.problems) == (True, 31, 1, [])
+    test = read_self_test(data, "short")
+    assert (test.state, test.minutes) == ("passed", 2)
 
 
 def test_good_disks_are_called_good() -> None:

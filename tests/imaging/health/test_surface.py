@@ -14,18 +14,19 @@ MIB = 1 << 20
 
 def disk(tmp_path: Path, size: int) -> Path:
     path = tmp_path / "disk"
-    path.write_bytes(b"\x5a" * size)
+    with open(path, "wb") as file:
+        file.truncate(size)
     return path
 
 
 def test_a_good_disk_is_read_to_its_end(tmp_path: Path) -> None:
     told: list[int] = []
-    path = disk(tmp_path, 130 * MIB + 512)
+    path = disk(tmp_path, 66 * MIB + 512)
     found = surface.scan(str(path), full=True, progress=told.append, check=lambda: None)
-    assert (found.bytes, found.bad, sum(told)) == (130 * MIB + 512, [], 130 * MIB + 512)
+    assert (found.bytes, found.bad, sum(told)) == (66 * MIB + 512, [], 66 * MIB + 512)
     assert found.to_json()["bytes_per_second"] > 0
     quick = surface.scan(str(path), full=False, progress=told.append, check=lambda: None)
-    assert quick.bytes == 3 * MIB, "every 64th MiB"
+    assert quick.bytes == 2 * MIB, "every 64th MiB"
 
 
 @pytest.mark.disk

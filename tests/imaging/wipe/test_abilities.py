@@ -1,12 +1,14 @@
 """Which method follows from what a disk says it can do.
 
 The outputs of hdparm are written after its format (9.65), with the security parts as published listings of
-real disks have them; those of nvme-cli are written after its JSON (2.x). None of them is recorded.
+real disks have them; those of nvme-cli are written after its JSON (2.x). samples/hdparm-qemu.txt is recorded:
+the boot environment on a machine of QEMU.
 """
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -56,6 +58,14 @@ def test_the_security_of_an_ata_disk_is_read_line_by_line() -> None:
     assert abilities.parse_hdparm("") is None
     assert abilities.zeros_after_trim(SSD)
     assert not abilities.zeros_after_trim(SSD.replace("*\tDeterministic", "\tDeterministic"))
+
+
+def test_a_recorded_disk_without_security_is_overwritten() -> None:
+    said = (Path(__file__).parent / "samples/hdparm-qemu.txt").read_text()
+    assert "QEMU HARDDISK" in said
+    able = Abilities(ata=abilities.parse_hdparm(said), zeros_after_discard=abilities.zeros_after_trim(said))
+    assert able == Abilities()
+    assert choose("auto", able, fallback=False) == (("overwrite",), [])
 
 
 def test_a_protected_area_is_found() -> None:
