@@ -350,7 +350,7 @@ def main() -> int:
     except Exception as error:
         # The daemon turns this line into the operation's reason; of what nobody thought of, a traceback helps
         # whoever looks at the log.
-        if not isinstance(error, ImagingError | OSError):
+        if not isinstance(error, OrderError | ImagingError | OSError):
             sys.excepthook(type(error), error, error.__traceback__)
         emitter.emit("failed", reason=str(error) or type(error).__name__)
         code = 1
