@@ -272,6 +272,7 @@ def _open(settings: Settings, plan: Plan) -> Services:
     usual = first or http_addresses(settings, ())[0]
     services = container.open_services(settings, base_url=url_of(usual, settings.http.port), address=first)
     services.base_urls = {one.address: url_of(one.address, settings.http.port) for one in plan.interfaces}
+    services.sessions.addresses = frozenset(services.base_urls)
     services.leases = LeaseView(None, beside=plan.beside)
     try:
         with services.write() as session:

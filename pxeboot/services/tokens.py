@@ -17,7 +17,7 @@ from pydantic import Field
 from sqlalchemy import CursorResult, update
 from sqlmodel import Session, col, delete, or_, select
 
-from pxeboot.db.models import AgentCredential, BootToken
+from pxeboot.db.models import AgentCredential, BootToken, Task
 from pxeboot.errors import Unauthorized
 from pxeboot.services.views import View
 
@@ -164,6 +164,14 @@ def authenticate(session: Session, credential: str, *, now: datetime) -> Credent
     if row.expires_at <= now:
         raise Unauthorized("This credential has expired; start the machine again.", "credential-expired")
     return _view(row)
+
+
+def operation_of(session: Session, credential: str, *, now: datetime) -> str:
+    """The operation whose task this credential works on, "" for none. Unauthorized as `authenticate`."""
+    known = authenticate(session, credential, now=now)
+    if known.task_id is None:
+        return ""
+    return session.exec(select(Task.operation_id).where(Task.id == known.task_id)).first() or ""
 
 
 def bind(

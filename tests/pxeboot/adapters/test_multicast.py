@@ -14,7 +14,7 @@ import pytest
 
 from imaging.chunks import compress, hash_chunk
 from imaging.manifest import CHUNK_SIZE, DiskImage, Manifest, Runs
-from pxeboot.adapters import container, multicast
+from pxeboot.adapters import container, multicast, senders
 from pxeboot.adapters.container import Services
 from pxeboot.services import images, journal, tasks
 from tests.plane import Plane
@@ -64,12 +64,12 @@ def kinds(services: Services) -> list[str]:
 
 async def test_a_sender_runs_while_somebody_listens(on_air: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(multicast, "LINGER_SECONDS", 0.1)
-    monkeypatch.setattr(multicast, "STOP_SECONDS", 10.0)
+    monkeypatch.setattr(senders, "STOP_SECONDS", 10.0)
     services, task_id, offered = on_air
     manager = services.sessions
     await until(lambda: "multicast.started" in kinds(services))
     (running,) = manager._running.values()
-    process = running.process
+    process = running.sender.process
     with services.write() as session:
         assert manager.session_for(session, task_id) == offered
     with services.write() as session:
@@ -84,10 +84,10 @@ async def test_a_killed_sender_comes_back_with_the_same_session(on_air: Any) -> 
     services, _task_id, offered = on_air
     manager = services.sessions
     await until(lambda: "multicast.started" in kinds(services))
-    first = manager._running[offered["id"]].process.pid
+    first = manager._running[offered["id"]].sender.process.pid
     os.kill(first, signal.SIGKILL)
     await until(lambda: kinds(services).count("multicast.started") == 2)
-    assert manager._running[offered["id"]].process.pid != first
+    assert manager._running[offered["id"]].sender.process.pid != first
     assert "multicast.lost" in kinds(services)
 
 
@@ -97,7 +97,7 @@ async def test_a_sender_that_keeps_dying_is_given_up(on_air: Any, monkeypatch: p
     monkeypatch.setattr(sys, "executable", "/nonexistent")
     await until(lambda: "multicast.lost" in kinds(services) or bool(services.sessions._running))
     for running in services.sessions._running.values():  # it was quicker than this test: kill it
-        os.kill(running.process.pid, signal.SIGKILL)
+        os.kill(running.sender.process.pid, signal.SIGKILL)
     await until(lambda: "multicast.lost" in kinds(services))
     with services.write() as session:
         assert services.sessions.session_for(session, task_id) is None  # receivers go on over HTTP
