@@ -26,6 +26,7 @@ import uvicorn
 from pxeboot import __version__, logs
 from pxeboot.adapters import container
 from pxeboot.adapters.container import Services
+from pxeboot.adapters.igmp import run_queriers
 from pxeboot.adapters.interfaces import look
 from pxeboot.adapters.leaseview import LeaseView
 from pxeboot.adapters.listening import ServiceFailed, http_addresses, http_sockets, url_of
@@ -156,6 +157,7 @@ class _Daemon:
                 stack.push_async_callback(boot.stop)
                 await boot.start()
                 running += [group.create_task(part, name=name) for name, part in boot.tasks()]
+                running.append(group.create_task(self._querier(services, plan), name="querier"))
             self._allow_reload(services, Reloader(services, boot, plan.interfaces, self._path))
             web = group.create_task(self._http(http, sockets), name="http")
             log.info(
@@ -195,6 +197,15 @@ class _Daemon:
             raise ServiceFailed("The HTTP server could not start; its log has the reason.") from error
         if not self._stop.is_set():
             raise ServiceFailed("The HTTP server has ended by itself.")
+
+    async def _querier(self, services: Services, plan: Plan) -> None:
+        """Ask for IGMP memberships while the setting says so; a reload may switch it."""
+
+        def note(kind: str, sentence: str, data: dict[str, object]) -> None:
+            services.journal.record("multicast", kind, sentence, data=data)
+
+        places = [(one.name, one.address) for one in plan.interfaces]
+        await run_queriers(places, lambda: services.settings.multicast.querier, note)
 
     async def _reaper(self, services: Services) -> None:
         """Look for attempts that fell silent."""

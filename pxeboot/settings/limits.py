@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
+from datetime import datetime
 from typing import Final
 
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -95,19 +95,6 @@ def parse_cap(text: str) -> tuple[str, float]:
 def holding(limits: Iterable[TimedLimit], at: datetime) -> list[TimedLimit]:
     """Those that hold at a local time; where several do, the lowest counts."""
     return [limit for limit in limits if limit.holds(at)]
-
-
-def next_change(limits: Iterable[TimedLimit], at: datetime) -> datetime | None:
-    """When another limit begins or ends, within a week, on the wall clock of `at`; None: never."""
-    edges = set()
-    for limit in limits:
-        for minute in (limit.start, limit.end):
-            clock = time(minute // 60 % 24, minute % 60)
-            for ahead in range(9):
-                edge = datetime.combine((at + timedelta(days=ahead)).date(), clock, at.tzinfo)
-                if edge > at and limit.holds(edge) != limit.holds(edge - timedelta(minutes=1)):
-                    edges.add(edge)
-    return min(edges, default=None)
 
 
 def _days(word: str) -> frozenset[int] | None:

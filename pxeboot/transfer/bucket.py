@@ -46,7 +46,7 @@ class Bucket(Generic[Ticket]):
 
     def give_up(self, ticket: Ticket) -> None:
         """Whoever waits no more; one that is not there is fine."""
-        self._waiting = deque(entry for entry in self._waiting if entry[2] is not ticket)
+        self._waiting = deque(entry for entry in self._waiting if entry[2] != ticket)
 
     def pass_on(self, now: float) -> list[Ticket]:
         """The tickets whose turn it is."""
