@@ -41,7 +41,7 @@ Event = BecameQuerier | HeardAnother
 
 def checksum(data: bytes) -> int:
     """The Internet checksum (RFC 1071) of an even number of octets."""
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     total = (total & 0xFFFF) + (total >> 16)
     return ~(total + (total >> 16)) & 0xFFFF
 

@@ -92,8 +92,8 @@ def judge(wire: Wire, heard: Heard) -> list[Finding]:
                     "four minutes."
                 ),
                 N_(
-                    "Set multicast.querier = true, or `ip link set %(bridge)s type bridge mcast_querier 1` (or "
-                    "mcast_snooping 0)."
+                    "Set multicast.querier = true, or `ip link set %(bridge)s type bridge mcast_querier 1` "
+                    "(or mcast_snooping 0)."
                 ),
             )
         )

@@ -1,4 +1,4 @@
-"""A bridge that snoops IGMP and has no querier: it floods; with ours, the stream goes to its members alone."""
+"""A bridge that snoops IGMP without a querier floods; with ours, the stream goes to its members alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ QUERIER = """
 import asyncio, json
 from pxeboot.adapters.igmp import run_queriers
 def note(kind, sentence, data): print(json.dumps([kind, data]), flush=True)
-asyncio.run(run_queriers([("eth0", "{address}")], lambda: True, note, query_seconds=0.5, response_seconds=0.2))
+places = [("eth0", "{address}")]
+asyncio.run(run_queriers(places, lambda: True, note, query_seconds=0.5, response_seconds=0.2))
 """
 SENDER = f"""
 import socket, time

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -16,6 +17,7 @@ from imaging.chunks import compress, hash_chunk
 from imaging.manifest import CHUNK_SIZE, DiskImage, Manifest, Runs
 from pxeboot.adapters import container, multicast, senders
 from pxeboot.adapters.container import Services
+from pxeboot.db.models import MulticastSession
 from pxeboot.services import images, journal, tasks
 from tests.plane import Plane
 
@@ -101,3 +103,75 @@ async def test_a_sender_that_keeps_dying_is_given_up(on_air: Any, monkeypatch: p
     await until(lambda: "multicast.lost" in kinds(services))
     with services.write() as session:
         assert services.sessions.session_for(session, task_id) is None  # receivers go on over HTTP
+
+
+def test_each_session_has_a_key_of_its_own_for_as_long_as_it_lives(plane: Plane) -> None:
+    """In SESSION and in the database, nowhere else."""
+    services = container.open_services(plane.settings, address="127.0.0.1")
+    plane.room(1)
+    operation = plane.start(kind="deploy", group="B204", image="debian")
+    now = datetime.now(UTC)
+    task = plane.checkin(1, plane.boot(1, now).token, now).task
+    assert task is not None
+    with plane.write() as session:
+        offered = services.sessions.session_for(session, task.id)
+    assert offered is not None
+    assert re.fullmatch("[0-9a-f]{64}", offered["key"])
+    assert "cipher" not in offered
+    with plane.read() as session:
+        row = session.get(MulticastSession, offered["id"])
+        assert row is not None
+        assert row.key == offered["key"]
+        assert row.key not in repr(row)
+    assert offered["key"] not in plane.operation(operation.id).model_dump_json()
+    assert plane.database.path.stat().st_mode & 0o077 == 0
+    with plane.write() as session:
+        tasks.fail(session, task.id, reason="enough", code="x", now=now)
+    assert services.sessions._wanted() == {}
+    with plane.read() as session:
+        over = session.get(MulticastSession, offered["id"])
+        assert over is not None
+        assert (over.key, over.active) == ("", False)
+    container.close(services)
+
+
+@pytest.mark.parametrize(
+    ("protect", "key", "cipher"), [("off", False, None), ("encrypt", True, multicast.CIPHER)]
+)
+def test_the_setting_says_how_sessions_are_protected(
+    plane: Plane, protect: str, key: bool, cipher: str | None
+) -> None:
+    services = container.open_services(plane.settings, address="127.0.0.1")
+    services.sessions.use(
+        plane.settings.model_copy(
+            update={"multicast": plane.settings.multicast.model_copy(update={"protect": protect})}
+        )
+    )
+    plane.room(1)
+    plane.start(kind="deploy", group="B204", image="debian")
+    now = datetime.now(UTC)
+    task = plane.checkin(1, plane.boot(1, now).token, now).task
+    assert task is not None
+    with plane.write() as session:
+        offered = services.sessions.session_for(session, task.id)
+    assert offered is not None
+    assert (bool(offered["key"]), offered.get("cipher")) == (key, cipher)
+    container.close(services)
+
+
+def test_each_interface_has_its_own_session(plane: Plane) -> None:
+    services = container.open_services(plane.settings, address="127.0.0.1")
+    services.sessions.addresses = frozenset({"127.0.0.1", "127.0.0.2"})
+    plane.room(2)
+    plane.start(kind="deploy", group="B204", image="debian")
+    now = datetime.now(UTC)
+    offers = []
+    for number, ours in ((1, "127.0.0.1"), (2, "127.0.0.2")):
+        task = plane.checkin(number, plane.boot(number, now).token, now).task
+        assert task is not None
+        with plane.write() as session:
+            offers.append(services.sessions.session_for(session, task.id, ours))
+    first, second = (offer for offer in offers if offer is not None)
+    assert (first["report"][0], second["report"][0]) == ("127.0.0.1", "127.0.0.2")
+    assert first["group"] != second["group"]
+    container.close(services)

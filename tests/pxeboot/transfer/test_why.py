@@ -14,8 +14,9 @@ TEN = datetime(2026, 11, 23, 9, 0, tzinfo=UTC).timestamp()  # 10:00 in Paris
 
 
 def record(
-    minutes: int, *, rate: float = 900, granted: float = 950, bound: str = "interface", way: str = "multicast",
-    begin: float = TEN, hosts: dict[str, list[HostPoint]] | None = None, limit: str = "", carried: float = 0,
+    minutes: int, *, rate: float = 900, granted: float = 950, bound: str = "interface",
+    way: str = "multicast", begin: float = TEN, hosts: dict[str, list[HostPoint]] | None = None,
+    limit: str = "", carried: float = 0,
 ) -> StreamLog:  # fmt: skip
     """A sample each 30 s."""
     log = StreamLog(way, "eth1")
