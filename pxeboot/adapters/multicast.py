@@ -36,8 +36,6 @@ LOOK_SECONDS = 1.0
 LINGER_SECONDS = 5.0  # a sender nobody needs for so long is stopped
 MAX_RESTARTS = 5  # in a row; then the receivers go on by HTTP
 STEADY_SECONDS = 60.0  # a sender that ran this long has its restarts forgiven
-#: What `encrypt` means on the wire (docs/multicast-protocol.md).
-CIPHER = "chacha20"
 # Stages in which an agent no longer listens.
 DEAF_STAGES = ("verify", "customise")
 _TOLD = {
@@ -45,6 +43,8 @@ _TOLD = {
     "sweep-started": "The multicast sender begins a sweep.",
     "receiver-joined": "A receiver joined the multicast session.",
     "receiver-left": "A receiver left the multicast session.",
+    "receiver-slow": "A receiver does not keep up with the multicast session: the others go on without it.",
+    "receiver-recovered": "A receiver keeps up with the multicast session again.",
     "chunk-unavailable": "A chunk cannot be sent.",
     "send-failed": "Multicast datagrams cannot be sent.",
     "refused": "The multicast sender did not understand a change.",
@@ -147,7 +147,7 @@ class SessionManager:
             "symbol": SYMBOL,
             "key": row.key or None,
         }
-        return offer | {"cipher": row.cipher} if row.cipher else offer
+        return offer | {"encrypt": True} if row.encrypt else offer
 
     def _allocate(
         self, session: Session, operation_id: str, manifest: str, address: str
@@ -171,7 +171,7 @@ class SessionManager:
             report_port=rules.port + 1 + slot,
             address=address,
             key=secrets.token_hex(32) if rules.protect != "off" else "",
-            cipher=CIPHER if rules.protect == "encrypt" else "",
+            encrypt=rules.protect == "encrypt",
         )
         session.add(row)
         session.flush()
@@ -269,7 +269,7 @@ class SessionManager:
     async def _start(self, item: _Wanted) -> None:
         row, rules = item.row, self._settings.multicast
         address = row.address or self._address
-        protected = "encrypt" if row.cipher else "authenticate" if row.key else "off"
+        protected = "encrypt" if row.encrypt else "authenticate" if row.key else "off"
         rate = self.transfers.open_session(
             row.operation_id, row.id, address, lambda mbit: self._tell_rate(row.id, mbit), protected
         )

@@ -75,22 +75,25 @@ class PacedResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        body = bytes(self.body)
+        if len(body) <= piece(self.gate.rate):  # fast enough: no need to cut it, nor to watch its client
+            await self.gate.enter(len(body))
+            await send({"type": "http.response.body", "body": body})
+            return
         # A client that has gone must not use up what others wait for; the server would not tell us by `send`.
         gone = asyncio.create_task(_disconnected(receive))
         try:
-            await self._send_body(send, gone)
+            await self._send_pieces(body, send, gone)
         finally:
             gone.cancel()
 
-    async def _send_body(self, send: Send, gone: asyncio.Task[None]) -> None:
-        body, at = bytes(self.body), 0
-        while not gone.done():
+    async def _send_pieces(self, body: bytes, send: Send, gone: asyncio.Task[None]) -> None:
+        at = 0
+        while at < len(body) and not gone.done():
             part = body[at : at + piece(self.gate.rate)]
             await self.gate.enter(len(part))
             at += len(part)
             await send({"type": "http.response.body", "body": part, "more_body": at < len(body)})
-            if at >= len(body):
-                return
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -29,7 +29,7 @@ from pxeboot.settings import Settings
 from pxeboot.settings.limits import TimedLimit
 from pxeboot.transfer.arbiter import IDLE_SHARE, PRIORITIES, Demand, Grant, Limits, next_wish, share
 from pxeboot.transfer.eta import latest
-from pxeboot.transfer.figures import HostTrack, Machine
+from pxeboot.transfer.figures import HostTrack, Machine, grade
 from pxeboot.transfer.log import HostPoint, LogEvent, Sample, StreamLog
 from pxeboot.transfer.why import Reason, explain
 
@@ -195,7 +195,7 @@ class Transfers:
         stream.busy_at = time.monotonic()
         stream.over = False
         if stream.gate is None:
-            stream.gate = Gate()
+            stream.gate, stream.wish = Gate(), inf  # somebody waits at it
             self._share_out()
             self.look_soon()
         return stream.gate
@@ -367,12 +367,12 @@ class Transfers:
             )
 
     def _take_state(self, stream: _Stream, data: Mapping[str, Any]) -> None:
-        before = {str(row.get("address")): row.get("class") for row in stream.state.get("hosts") or ()}
+        before = {str(row.get("address")): grade(row) for row in stream.state.get("hosts") or ()}
         for row in data.get("hosts") or ():
-            address, grade = str(row.get("address")), row.get("class")
-            if grade and grade != before.get(address) and (address in before or grade != "healthy"):
+            address, now = str(row.get("address")), grade(row)
+            if now and now != before.get(address) and (address in before or now != "healthy"):
                 host = self._name_of(stream.operation, address)
-                stream.log.note(LogEvent(time.time(), "class", host, {"class": str(grade)}))
+                stream.log.note(LogEvent(time.time(), "class", host, {"class": now}))
         earlier, later = _on_wire(stream.state), _on_wire(data)
         self.sent["multicast"] += later - earlier if later >= earlier else later
         stream.state, stream.fresh = dict(data), True

@@ -325,7 +325,7 @@ class MulticastSession(SQLModel, table=True):
     address: str = Field(default="", sa_column_kwargs={"server_default": ""})  # ours that sends; "": usual
     # 32 bytes in hexadecimal while it is active; "" = without. For its agents and its sender alone.
     key: str = Field(default="", repr=False, sa_column_kwargs={"server_default": ""})
-    cipher: str = Field(default="", sa_column_kwargs={"server_default": ""})  # "" = readable by everybody
+    encrypt: bool = Field(default=False, sa_column_kwargs={"server_default": text("0")})
     active: bool = True
     created_at: datetime = Field(default_factory=utcnow)
 

@@ -76,5 +76,5 @@ class Bucket(Generic[Ticket]):
 
 
 def piece(rate: float) -> int:
-    """How many bytes to send at once: 10 ms worth, between 4 KiB and 256 KiB."""
-    return 256 << 10 if rate == inf else min(256 << 10, max(4 << 10, int(rate / 8 * 0.01)))
+    """How many bytes to send at once: 20 ms worth, between 4 KiB and 2 MiB, which is any whole chunk."""
+    return 2 << 20 if rate == inf else min(2 << 20, max(4 << 10, int(rate / 8 * 0.02)))

@@ -106,7 +106,7 @@ class HostTrack:
             wanted=last[1].wanted,
             taken=machine.taken,
             state=str(self._row.get("state") or ""),
-            grade=str(self._row.get("class") or ""),
+            grade=grade(self._row),
             stage=machine.stage,
             eta=self._progress.seconds_left(machine.total) if machine.total else None,
             sparks=tuple(self._sparks),
@@ -125,17 +125,24 @@ def _hindrance(
 ) -> Reason | None:
     """Why a machine is slow; None when it is not, or nothing is known."""
     facts: dict[str, Any] = {"host": host, "percent": f"{loss:.0f}", "speed": f"{rate / 8:.1f}"}
-    if row.get("class") == "lost":
+    if grade(row) == "lost":
         return Reason("now-lost", facts)
     if point.backlog >= FULL_BACKLOG:
         return Reason("now-disk", facts)
     if loss >= LOSS_PERCENT:
         return Reason("now-loss", facts)
-    if row.get("class") == "slow":
+    if grade(row) == "slow":
         return Reason("now-slow", facts)
     if way == "http" and row:
         return Reason("now-http", facts)
     return None
+
+
+def grade(row: Mapping[str, Any]) -> str:
+    """The class of a receiver: healthy, slow or lost; "" where its sender does not say."""
+    if "slow" in row:
+        return "slow" if row["slow"] else "healthy"
+    return str(row.get("class") or "")
 
 
 def _count(value: object) -> int:

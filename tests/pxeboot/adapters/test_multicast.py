@@ -117,7 +117,7 @@ def test_each_session_has_a_key_of_its_own_for_as_long_as_it_lives(plane: Plane)
         offered = services.sessions.session_for(session, task.id)
     assert offered is not None
     assert re.fullmatch("[0-9a-f]{64}", offered["key"])
-    assert "cipher" not in offered
+    assert "encrypt" not in offered
     with plane.read() as session:
         row = session.get(MulticastSession, offered["id"])
         assert row is not None
@@ -135,11 +135,9 @@ def test_each_session_has_a_key_of_its_own_for_as_long_as_it_lives(plane: Plane)
     container.close(services)
 
 
-@pytest.mark.parametrize(
-    ("protect", "key", "cipher"), [("off", False, None), ("encrypt", True, multicast.CIPHER)]
-)
+@pytest.mark.parametrize(("protect", "key", "encrypt"), [("off", False, None), ("encrypt", True, True)])
 def test_the_setting_says_how_sessions_are_protected(
-    plane: Plane, protect: str, key: bool, cipher: str | None
+    plane: Plane, protect: str, key: bool, encrypt: bool | None
 ) -> None:
     services = container.open_services(plane.settings, address="127.0.0.1")
     services.sessions.use(
@@ -155,7 +153,7 @@ def test_the_setting_says_how_sessions_are_protected(
     with plane.write() as session:
         offered = services.sessions.session_for(session, task.id)
     assert offered is not None
-    assert (bool(offered["key"]), offered.get("cipher")) == (key, cipher)
+    assert (bool(offered["key"]), offered.get("encrypt")) == (key, encrypt)
     container.close(services)
 
 

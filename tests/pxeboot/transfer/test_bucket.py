@@ -71,7 +71,7 @@ def test_who_gives_up_is_passed_over() -> None:
     assert bucket.pass_on(1.0) == ["c"]
 
 
-def test_pieces_are_ten_milliseconds_worth() -> None:
-    assert piece(80e6) == 100_000
+def test_pieces_are_twenty_milliseconds_worth() -> None:
+    assert piece(80e6) == 200_000
     assert piece(1e5) == 4096
-    assert piece(inf) == piece(1e12) == 256 << 10
+    assert piece(inf) == piece(1e12) == 2 << 20

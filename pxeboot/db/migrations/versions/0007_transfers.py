@@ -14,8 +14,10 @@ depends_on: str | Sequence[str] | None = None
 
 def upgrade() -> None:
     """To this revision."""
-    for name in ("address", "key", "cipher"):
+    for name in ("address", "key"):
         op.add_column("multicast_session", sa.Column(name, sa.String(), nullable=False, server_default=""))
+    encrypt: sa.Column[bool] = sa.Column("encrypt", sa.Boolean(), nullable=False, server_default=sa.text("0"))
+    op.add_column("multicast_session", encrypt)
     op.create_table(
         "transfer_log",
         sa.Column("operation_id", sa.String(), nullable=False),
@@ -35,5 +37,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Back to the one before."""
     op.drop_table("transfer_log")
-    for name in ("cipher", "key", "address"):
+    for name in ("encrypt", "key", "address"):
         op.drop_column("multicast_session", name)
