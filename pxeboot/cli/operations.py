@@ -19,10 +19,6 @@ Wait = Annotated[
 ]
 Timeout = Annotated[float, typer.Option(help="Longest wait in seconds.")]
 Transport = Annotated[str, typer.Option(help="multicast or http.")]
-Limit = Annotated[
-    float | None, typer.Option("--limit", help="Most it may send, in Mbit/s on the wire.", min=0.1)
-]
-Priority = Annotated[str, typer.Option(help="Its part beside other transfers: low, normal or high.")]
 
 
 @app.command("list")
@@ -139,8 +135,8 @@ def deploy(
     identities: task_options.Identities = None,
     discard: task_options.Discard = None,
     verify: task_options.Verify = None,
-    limit: Limit = None,
-    priority: Priority = "normal",
+    limit: task_options.Limit = None,
+    priority: task_options.Priority = "normal",
     wait: Wait = False,
     timeout: Timeout = 3600,
 ) -> None:
@@ -166,8 +162,8 @@ def reset(
     identities: task_options.Identities = None,
     discard: task_options.Discard = None,
     verify: task_options.Verify = None,
-    limit: Limit = None,
-    priority: Priority = "normal",
+    limit: task_options.Limit = None,
+    priority: task_options.Priority = "normal",
     key: Annotated[str, typer.Option(help="Idempotency key: the same key runs once.")] = "",
     wait: Wait = False,
     timeout: Timeout = 3600,
