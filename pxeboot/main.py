@@ -33,7 +33,7 @@ from pxeboot.adapters.listening import ServiceFailed, http_addresses, http_socke
 from pxeboot.adapters.plan import Plan, make_plan
 from pxeboot.adapters.reload import Reloader
 from pxeboot.errors import AppError, ConfigError
-from pxeboot.services import attempts, auth, jobs, journal, schedules
+from pxeboot.services import attempts, auth, jobs, journal, schedules, transfers
 from pxeboot.settings import Settings, refuse
 
 log = logging.getLogger("pxeboot")
@@ -241,7 +241,7 @@ class _Daemon:
         await self._every(SCHEDULE_SECONDS, look)
 
     async def _pruner(self, services: Services) -> None:
-        """Keep the journal within its bounds."""
+        """Keep the journal and the records of transfers within their bounds."""
 
         def look() -> None:
             rules = services.settings.journal
@@ -252,6 +252,7 @@ class _Daemon:
                     keep_days=rules.keep_days,
                     now=datetime.now(UTC),
                 )
+                transfers.prune(session, keep_days=rules.keep_days, now=datetime.now(UTC))
 
         await self._every(PRUNE_SECONDS, look)
 

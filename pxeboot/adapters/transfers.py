@@ -12,7 +12,6 @@ import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import inf
 from typing import Any, Final
@@ -20,6 +19,7 @@ from zoneinfo import ZoneInfo
 
 from pxeboot.adapters.links import Links, capacities, timed_limits
 from pxeboot.adapters.shaper import Gate
+from pxeboot.adapters.streams import LEAST_RATE, Stream
 from pxeboot.db.engine import Database
 from pxeboot.errors import NotFound
 from pxeboot.events import Change, Journal
@@ -27,45 +27,17 @@ from pxeboot.services import transfers as rows
 from pxeboot.services.transfer_views import HostFiguresView, StreamView, TransferView
 from pxeboot.settings import Settings
 from pxeboot.settings.limits import TimedLimit
-from pxeboot.transfer.arbiter import IDLE_SHARE, PRIORITIES, Demand, Grant, Limits, next_wish, share
+from pxeboot.transfer.arbiter import IDLE_SHARE, PRIORITIES, Demand, Grant, Limits, share
 from pxeboot.transfer.eta import latest
-from pxeboot.transfer.figures import HostTrack, Machine, grade
+from pxeboot.transfer.figures import HostTrack, Machine
 from pxeboot.transfer.log import HostPoint, LogEvent, Sample, StreamLog
 from pxeboot.transfer.why import Reason, explain
 
 log = logging.getLogger(__name__)
 
 TICK_SECONDS: Final = 1.0
-IDLE_SECONDS: Final = 20.0  # downloads that paused for so long are over
 SAVE_SECONDS: Final = 20.0  # what a killed daemon may lose of a record
-LEAST_RATE: Final = 1e5  # bit/s: a stream is slowed down, never stopped
 _TELL_SHARE: Final = 0.01  # a sender is told of changes above this
-_WIRE_OVERHEAD: Final = 66  # octets of a datagram beyond its payload, as imaging.multicast.pacer counts
-
-
-@dataclass
-class _Stream:
-    """One of them. `session` 0: the downloads of an operation."""
-
-    operation: str
-    session: int
-    interface: str
-    log: StreamLog
-    gate: Gate | None = None
-    tell: Callable[[float], None] | None = None
-    protected: str = "off"
-    grant: Grant = field(default_factory=lambda: Grant(LEAST_RATE, "demand"))
-    told: float = 0.0
-    used: float = 0.0  # bit/s
-    wish: float = 0.0  # 0: what an idle stream keeps
-    state: dict[str, Any] = field(default_factory=dict)  # the sender's last words
-    fresh: bool = False  # they came since the last look
-    unread: bool = True  # an earlier record may lie in the database
-    passed: int = 0
-    at: float = 0.0  # of the last look
-    busy_at: float = 0.0
-    saved_at: float = 0.0
-    over: bool = False
 
 
 class Transfers:
@@ -74,7 +46,7 @@ class Transfers:
     def __init__(self, settings: Settings, database: Database, journal: Journal) -> None:
         self._settings, self._database, self._journal = settings, database, journal
         self._links = Links()
-        self._streams: dict[tuple[str, int, str], _Stream] = {}
+        self._streams: dict[tuple[str, int, str], Stream] = {}
         self._tracks: dict[tuple[str, str], HostTrack] = {}
         self._machines: dict[str, list[Machine]] = {}
         self._rules: dict[str, tuple[float | None, float]] = {}
@@ -134,7 +106,7 @@ class Transfers:
 
     def streams(self) -> list[StreamView]:
         """All streams as of now, for metrics."""
-        return [_stream_view(stream) for stream in self._streams.values() if not stream.over]
+        return [stream.view() for stream in self._streams.values() if not stream.over]
 
     # --- multicast sessions
 
@@ -165,7 +137,11 @@ class Transfers:
         if stream is None:
             return
         if kind == "state":
-            self._take_state(stream, data)
+            sent, classes = stream.take_state(data)
+            self.sent["multicast"] += sent
+            for address, now in classes:
+                host = self._name_of(operation, address)
+                stream.log.note(LogEvent(time.time(), "class", host, {"class": now}))
         elif kind in ("receiver-joined", "receiver-left"):
             facts = {"reason": str(data["reason"])} if data.get("reason") else {}
             host = self._name_of(operation, str(data.get("address", "")))
@@ -228,7 +204,8 @@ class Transfers:
             if (stream.operation, stream.session) in unread:
                 stream.log = _joined(earlier.get((stream.operation, stream.session)), stream.log)
                 stream.unread = False
-            self._measure(stream, now)
+            idle = IDLE_SHARE * self._capacities.get(stream.interface, 0.0)
+            self.sent["http"] += stream.measure(now, idle)
         self._share_out()
         self._look(now, wall)
         due = [s for s in self._streams.values() if s.over or now - s.saved_at > SAVE_SECONDS]
@@ -257,27 +234,6 @@ class Transfers:
         self._machines = dict(found)
         return earlier
 
-    def _measure(self, stream: _Stream, now: float) -> None:
-        """What a stream used since the last look, and what it could use."""
-        idle = IDLE_SHARE * self._capacities.get(stream.interface, 0.0)
-        if stream.gate is not None:
-            seconds, passed = now - stream.at, stream.gate.passed
-            if stream.at and seconds > 0.2:  # looks that come close together measure nothing
-                stream.used = (passed - stream.passed) * 8 / seconds
-                stream.wish = inf if stream.gate.waiting else next_wish(stream.used, stream.grant.rate, idle)
-            elif stream.gate.waiting:
-                stream.wish = inf
-            if not stream.at or seconds > 0.2:
-                self.sent["http"] += passed - stream.passed
-                stream.at, stream.passed = now, passed
-            if stream.gate.waiting or stream.used > 0:
-                stream.busy_at = now
-            stream.over = now - stream.busy_at > IDLE_SECONDS
-        elif stream.fresh:
-            stream.fresh = False
-            stream.used = float(stream.state.get("rate_mbit") or 0.0) * 1e6
-            stream.wish = next_wish(stream.used, stream.grant.rate, idle)
-
     def _share_out(self) -> None:
         """Ask the arbiter, and tell senders and gates."""
         settings = self._settings
@@ -287,7 +243,7 @@ class Transfers:
         timed = timed_limits(settings, datetime.now(UTC))
         demands = [
             Demand(
-                _key(stream),
+                stream.key,
                 stream.interface,
                 stream.operation,
                 max(stream.wish, IDLE_SHARE * self._capacities[stream.interface]),
@@ -304,7 +260,7 @@ class Transfers:
         )
         given = share(demands, limits)
         for stream in active.values():
-            grant = given[_key(stream)]
+            grant = given[stream.key]
             stream.grant = Grant(max(grant.rate, LEAST_RATE), grant.bound)
             if stream.gate is not None:
                 if stream.gate.rate != stream.grant.rate:
@@ -362,38 +318,25 @@ class Transfers:
                 limit_mbit=limit,
                 priority=_priority(weight),
                 eta_seconds=None if eta is None else round(eta),
-                streams=[_stream_view(stream) for stream in streams if not stream.over],
+                streams=[stream.view() for stream in streams if not stream.over],
                 hosts=[HostFiguresView.of(one) for one in sorted(shown, key=lambda one: one.host)],
             )
-
-    def _take_state(self, stream: _Stream, data: Mapping[str, Any]) -> None:
-        before = {str(row.get("address")): grade(row) for row in stream.state.get("hosts") or ()}
-        for row in data.get("hosts") or ():
-            address, now = str(row.get("address")), grade(row)
-            if now and now != before.get(address) and (address in before or now != "healthy"):
-                host = self._name_of(stream.operation, address)
-                stream.log.note(LogEvent(time.time(), "class", host, {"class": now}))
-        earlier, later = _on_wire(stream.state), _on_wire(data)
-        self.sent["multicast"] += later - earlier if later >= earlier else later
-        stream.state, stream.fresh = dict(data), True
 
     def _name_of(self, operation: str, address: str) -> str:
         known = self._machines.get(operation, ())
         return next((machine.host for machine in known if machine.address == address), address)
 
-    def _stream(self, operation: str, session: int, interface: str, way: str) -> _Stream:
+    def _stream(self, operation: str, session: int, interface: str, way: str) -> Stream:
         key = (operation, session, interface)
         if key not in self._streams:
-            made = _Stream(
-                operation, session, interface, StreamLog(way, interface), saved_at=time.monotonic()
-            )
+            made = Stream(operation, session, interface, StreamLog(way, interface), saved_at=time.monotonic())
             self._streams[key] = made
         return self._streams[key]
 
-    def _of(self, operation: str) -> list[_Stream]:
+    def _of(self, operation: str) -> list[Stream]:
         return [stream for stream in tuple(self._streams.values()) if stream.operation == operation]
 
-    def _save(self, streams: list[_Stream]) -> None:
+    def _save(self, streams: list[Stream]) -> None:
         """In a thread: write records."""
         now = datetime.now(UTC)
         with self._database.write() as session:
@@ -406,10 +349,6 @@ class Transfers:
             del self._views[id]
         for key in [key for key in self._tracks if key[0] not in operations]:
             del self._tracks[key]
-
-
-def _key(stream: _Stream) -> str:
-    return f"{stream.operation}/{stream.session}/{stream.interface}"
 
 
 def _joined(earlier: StreamLog | None, later: StreamLog) -> StreamLog:
@@ -431,27 +370,5 @@ def _lowest(timed: list[TimedLimit]) -> dict[str, float]:
     return found
 
 
-def _on_wire(state: Mapping[str, Any]) -> int:
-    return int(state.get("bytes_sent") or 0) + int(state.get("datagrams") or 0) * _WIRE_OVERHEAD
-
-
 def _priority(weight: float) -> str:
     return next((name for name, value in PRIORITIES.items() if value == weight), "normal")
-
-
-def _stream_view(stream: _Stream) -> StreamView:
-    state = stream.state
-    return StreamView(
-        session=stream.session,
-        way=stream.log.way,
-        interface=stream.interface,
-        state=str(state.get("state") or ""),
-        receivers=int(state.get("receivers") or 0),
-        rate_mbit=round(stream.used / 1e6, 1),
-        granted_mbit=round(stream.grant.rate / 1e6, 1) if stream.grant.rate < inf else 0.0,
-        bound=stream.grant.bound,
-        wanted=int(state.get("wanted") or 0),
-        parity=int(state.get("parity_sent") or state.get("symbols_repaired") or 0),
-        bytes_sent=_on_wire(state) if stream.gate is None else stream.gate.passed,
-        protected=stream.protected,
-    )

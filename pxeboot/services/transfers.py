@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from sqlmodel import Session, col, select
+from sqlalchemy import CursorResult
+from sqlmodel import Session, col, delete, select
 
 from pxeboot.db.models import Host, Operation, OperationState, Task, TransferLog
 from pxeboot.errors import Conflict, NotFound
@@ -77,6 +78,14 @@ def keep(
         row = TransferLog(operation_id=operation_id, session_id=session_id)
     row.data, row.changed_at = data, now
     session.add(row)
+
+
+def prune(session: Session, *, keep_days: int, now: datetime) -> int:
+    """Forget the records of long ago; how many."""
+    old = delete(TransferLog).where(col(TransferLog.changed_at) < now - timedelta(days=keep_days))
+    result = session.execute(old)
+    assert isinstance(result, CursorResult)
+    return int(result.rowcount)
 
 
 def kept(session: Session, operation_id: str) -> dict[int, StreamLog]:
