@@ -1,4 +1,4 @@
-"""Downloads at a gate: they wait without blocking anybody, a new rate frees them, who has gone is forgotten."""
+"""Downloads at a gate: they wait without blocking anybody, a new rate frees them, the gone are forgotten."""
 
 from __future__ import annotations
 
