@@ -207,7 +207,8 @@ class Transfers:
             idle = IDLE_SHARE * self._capacities.get(stream.interface, 0.0)
             self.sent["http"] += stream.measure(now, idle)
         self._share_out()
-        self._look(now, wall)
+        # A room of thousands is a tenth of a second of work: not on the loop that answers DHCP.
+        await asyncio.to_thread(self._look, now, wall)
         due = [s for s in self._streams.values() if s.over or now - s.saved_at > SAVE_SECONDS]
         for stream in due:
             stream.saved_at = now
@@ -270,12 +271,13 @@ class Transfers:
                 stream.tell(round(stream.grant.rate / 1e6, 3))
 
     def _look(self, now: float, wall: float) -> None:
-        """Figures for whoever watches, and samples for the records."""
+        """In a thread: figures for whoever watches, and samples for the records."""
         carried: Counter[str] = Counter()
-        for stream in self._streams.values():
+        every = tuple(self._streams.values())  # others may come meanwhile
+        for stream in every:
             carried[stream.interface] += round(stream.used)
         timed = timed_limits(self._settings, datetime.now(UTC))
-        for operation in {stream.operation for stream in self._streams.values()}:
+        for operation in {stream.operation for stream in every}:
             streams = self._of(operation)
             told = {
                 str(row.get("address")): (stream, row)

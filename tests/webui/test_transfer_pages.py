@@ -37,6 +37,7 @@ def test_a_room_is_slowed_down_from_its_page(ada: TestClient, services: Services
     assert ada.post(f"/operations/{operation}/bandwidth", data=form).status_code == 200
     with services.read() as session:
         assert transfers.rules(session, [operation]) == {operation: (12.5, 0.25)}
+    assert 'value="12.5"' in ada.get(f"/operations/{operation}").text
     assert ada.post(f"/operations/{operation}/bandwidth", data={**form, "limit": "much"}).status_code == 422
     ada.post(f"/operations/{operation}/bandwidth", data={**form, "limit": ""})
     with services.read() as session:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -160,6 +161,16 @@ async def test_a_record_is_kept_and_goes_on_after_a_restart(room: Room) -> None:
     (record,) = again.records(room.a)
     assert [event.kind for event in record.events] == ["restarted", "joined"]
     assert "The sender ended by itself" in " ".join(reason.say() for reason in again.why(room.a))
+
+
+async def test_old_records_are_forgotten(room: Room) -> None:
+    room.stream(room.a)
+    await room.look()
+    await asyncio.to_thread(room.transfers._save, list(room.transfers._streams.values()))
+    today = datetime.now(UTC)
+    for later, forgotten in ((timedelta(days=89), 0), (timedelta(days=91), 1)):
+        with room.plane.write() as session:
+            assert rows.prune(session, keep_days=90, now=today + later) == forgotten
 
 
 async def test_what_is_sent_is_counted(room: Room) -> None:
