@@ -17,6 +17,7 @@ from jinja2_fragments import render_block
 from markupsafe import Markup, escape
 
 from pxeboot import i18n
+from webui import transfer
 from webui.outcomes import outcome_lines
 from webui.words import FILTERS, N_, size, translated
 
@@ -104,6 +105,7 @@ environment.filters.update(
     outcome_lines=outcome_lines,
 )
 environment.filters.update(FILTERS)
+environment.filters.update(transfer.FILTERS)
 # Global, because a block that is rendered alone does not run its template's imports.
 _macros = environment.get_template("macros.html").module
 environment.globals.update({name: getattr(_macros, name) for name in ("state", "bar", "empty")})

@@ -183,6 +183,8 @@ class GroupReset(Body):
     deploy: dict[str, Any] | None = Field(
         None, max_length=20, description="Options over the image's defaults (docs/api.md)."
     )
+    limit_mbit: float | None = Field(None, gt=0, le=1_000_000, description="Most it may send, in Mbit/s.")
+    priority: Literal["low", "normal", "high"] = "normal"
 
 
 class ImageCreate(Body):

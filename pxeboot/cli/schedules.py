@@ -40,6 +40,8 @@ def create(
     identities: task_options.Identities = None,
     discard: task_options.Discard = None,
     verify: task_options.Verify = None,
+    limit: task_options.Limit = None,
+    priority: task_options.Priority = "normal",
 ) -> None:
     """Schedule a deploy of an image to a group."""
     said = task_options.deploy_options(partition, grow, shrink, identities, discard, verify)
@@ -49,6 +51,8 @@ def create(
         "group": group,
         "transport": transport,
         "deploy": said,
+        "limit_mbit": limit,
+        "priority": priority,
     }
     task_options.with_disks(request, "deploy", disk)
     body = {"name": name, "operation": request, "at": at or None, "cron": cron or None, "zone": zone}

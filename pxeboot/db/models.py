@@ -340,8 +340,23 @@ class MulticastSession(SQLModel, table=True):
     group_address: str
     port: int
     report_port: int
+    address: str = Field(default="", sa_column_kwargs={"server_default": ""})  # ours that sends; "": usual
+    # 32 bytes in hexadecimal while it is active; "" = without. For its agents and its sender alone.
+    key: str = Field(default="", repr=False, sa_column_kwargs={"server_default": ""})
+    encrypt: bool = Field(default=False, sa_column_kwargs={"server_default": text("0")})
     active: bool = True
     created_at: datetime = Field(default_factory=utcnow)
+
+
+class TransferLog(SQLModel, table=True):
+    """The record of a stream, `pxeboot.transfer.log.StreamLog`: of a session, or (0) of an operation's
+    downloads."""
+
+    __tablename__ = "transfer_log"
+    operation_id: str = Field(primary_key=True, foreign_key="operation.id", ondelete="CASCADE")
+    session_id: int = Field(primary_key=True)
+    data: dict[str, Any] = Field(default_factory=dict, sa_column=json_column())
+    changed_at: datetime = Field(default_factory=utcnow)
 
 
 class Schedule(SQLModel, table=True):

@@ -401,3 +401,12 @@ class OperationRequest(BaseModel):
     then: Literal["reboot", "poweroff"] | None = None  # None: the setting tasks.then
     note: str = Field(default="", max_length=500)  # capture: kept with the version
     max_attempts: int | None = Field(default=None, ge=1, le=20)  # None: the setting tasks.max_attempts
+    limit_mbit: float | None = Field(
+        default=None,
+        gt=0,
+        le=1_000_000,
+        description="Most it may send, in Mbit/s on the wire; null: no limit.",
+    )
+    priority: Literal["low", "normal", "high"] = Field(
+        default="normal", description="Its part beside others: 1, 4 or 16 shares of what they compete for."
+    )

@@ -214,12 +214,43 @@ class MulticastSettings(Section):
     rate_mbit: float = Field(
         default=900.0, gt=0, le=1_000_000, description="Highest rate of a session in Mbit/s."
     )
+    protect: Literal["off", "authenticate", "encrypt"] = Field(
+        default="authenticate",
+        description="Whether datagrams carry a seal that only members of the session can make, and whether "
+        "strangers can read them. Sessions keep what they began with.",
+    )
+    querier: bool = Field(
+        default=False,
+        description="Ask for IGMP memberships on our interfaces while nobody else does: snooping switches "
+        "need a querier.",
+    )
     gather_seconds: float = Field(
         default=10.0,
         ge=0,
         le=_DAY,
         description="Wait for the others after the first receiver.",
     )
+
+
+class BandwidthSettings(Section):
+    """How much of the network deploys may use: docs/bandwidth.md."""
+
+    share_percent: float = Field(
+        default=95.0,
+        ge=1,
+        le=100,
+        description="Of an interface's speed, what multicast and chunk downloads may use together.",
+    )
+    caps: list[str] = Field(
+        default_factory=list,
+        description='Instead of that share, for single interfaces: "eth2 = 500 Mbit/s".',
+    )
+    limits: list[str] = Field(
+        default_factory=list,
+        description='Limits by time of day: "mon-fri 08:00-18:00 100 Mbit/s" for all that is sent together, '
+        '"eth2 08:00-18:00 50 Mbit/s" for one interface.',
+    )
+    zone: str = Field(default="", description="Time zone of these limits, an IANA name; empty: server.zone.")
 
 
 class ImagesSettings(Section):
@@ -295,6 +326,7 @@ class Settings(BaseModel):
     shell: ShellSettings = ShellSettings()
     rescue: RescueSettings = RescueSettings()
     multicast: MulticastSettings = MulticastSettings()
+    bandwidth: BandwidthSettings = BandwidthSettings()
     images: ImagesSettings = ImagesSettings()
     store: StoreSettings = StoreSettings()
     journal: JournalSettings = JournalSettings()
