@@ -24,9 +24,11 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
+from blake3 import blake3
 from sqlmodel import Session, col, select
 
 import imaging
+from imaging.multicast.wire import VERSION
 from pxeboot.db.engine import Database
 from pxeboot.db.models import ImageVersion, MulticastSession, Operation, OperationState, Task, TaskState
 from pxeboot.events import Change, Journal
@@ -36,7 +38,7 @@ from pxeboot.settings import Settings
 
 log = logging.getLogger(__name__)
 
-SYMBOL = 1440
+SYMBOL, SYMBOL_WITH_KEY = 1450, 1446  # either fills an MTU of 1500
 LOOK_SECONDS = 1.0
 LINGER_SECONDS = 5.0  # a sender nobody needs for so long is stopped
 MAX_RESTARTS = 5  # in a row; then the receivers go on by HTTP
@@ -49,6 +51,8 @@ _TOLD = {
     "sweep-started": "The multicast sender begins a sweep.",
     "receiver-joined": "A receiver joined the multicast session.",
     "receiver-left": "A receiver left the multicast session.",
+    "receiver-slow": "A receiver does not keep up with the multicast session: the others go on without it.",
+    "receiver-recovered": "A receiver keeps up with the multicast session again.",
     "chunk-unavailable": "A chunk cannot be sent.",
     "send-failed": "Multicast datagrams cannot be sent.",
     "refused": "The multicast sender did not understand a change.",
@@ -83,6 +87,7 @@ class _Record:
     restarts: int = 0
     next_try: float = 0.0
     given_up: bool = False
+    protection: str = ""
     state: dict[str, Any] = field(default_factory=dict)  # the sender's last "state" line
 
 
@@ -134,14 +139,7 @@ class SessionManager:
         if row is None or self._record(row.id).given_up:
             return None
         self._look_soon()
-        return {
-            "id": row.id,
-            "group": row.group_address,
-            "port": row.port,
-            "report": [self._address, row.report_port],
-            "symbol": SYMBOL,
-            "key": None,
-        }
+        return self._described(row)
 
     def state(self, operation_id: str) -> list[dict[str, Any]]:
         """The senders' last words about the sessions of an operation, for live pages."""
@@ -173,6 +171,29 @@ class SessionManager:
         session.add(row)
         session.flush()
         return row
+
+    def _described(self, row: MulticastSession) -> dict[str, Any]:
+        """SESSION of docs/ARCHITECTURE.md §4."""
+        record = self._record(row.id)
+        # What a session began with it keeps: sender and receivers must not disagree.
+        record.protection = record.protection or self._settings.multicast.protection
+        key = None if record.protection == "none" else self._key(row).hex()
+        return {
+            "version": VERSION,
+            "id": row.id,
+            "group": row.group_address,
+            "port": row.port,
+            "report": [self._address, row.report_port],
+            "symbol": SYMBOL if key is None else SYMBOL_WITH_KEY,
+            "key": key,
+            "encrypt": record.protection == "encrypt",
+        }
+
+    def _key(self, row: MulticastSession) -> bytes:
+        """The same after a restart of the daemon, without being kept anywhere."""
+        secret = (self._settings.server.data_dir / "keys" / "server.ed25519").read_bytes()
+        ours = blake3(secret, derive_key_context="pxeboot: keys of multicast sessions").digest()
+        return blake3(f"{row.id} {row.operation_id} {row.manifest}".encode(), key=ours).digest()
 
     def _record(self, id: int) -> _Record:
         return self._records.setdefault(id, _Record())
@@ -261,14 +282,7 @@ class SessionManager:
     async def _start(self, item: _Wanted) -> None:
         row, rules = item.row, self._settings.multicast
         order = {
-            "session": {
-                "id": row.id,
-                "group": row.group_address,
-                "port": row.port,
-                "report": [self._address, row.report_port],
-                "symbol": SYMBOL,
-                "key": None,
-            },
+            "session": self._described(row),
             "manifest": row.manifest,
             "store": str(self._store),
             "interface": self._address,

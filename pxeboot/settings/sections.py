@@ -196,6 +196,11 @@ class MulticastSettings(Section):
         le=_DAY,
         description="Wait for the others after the first receiver.",
     )
+    protection: Literal["none", "authenticate", "encrypt"] = Field(
+        default="none",
+        description="Keys for sessions that begin from now on: authenticate = only this server and its "
+        "machines can speak in a session; encrypt = and read it. No setting lets a wrong byte reach a disk.",
+    )
 
 
 class ImagesSettings(Section):

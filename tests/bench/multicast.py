@@ -77,7 +77,7 @@ class Ours:
         self.net, self.image, self.folder = net, image, folder
         self.session = {
             "id": random.getrandbits(32), "group": "239.192.77.1", "port": 9000,
-            "report": ["10.77.0.1", 9001], "symbol": 1440, "key": None,
+            "report": ["10.77.0.1", 9001], "symbol": 1450, "key": None, "version": 2,
         }  # fmt: skip
         self.sender = net.python(net.server, "-m", "imaging.multicast.send", stdin=-1, stdout=-1)
         order = {
