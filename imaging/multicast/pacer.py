@@ -20,10 +20,11 @@ class TokenBucket:
     time. With the rate at 95 % of a link, a peak of 1.05 still fits it.
     """
 
-    __slots__ = ("_average_due", "_owed", "_peak", "_peak_due", "_rate", "slack")
+    __slots__ = ("_average_due", "_owed", "_peak", "_peak_due", "_rate", "behind", "slack")
 
     def __init__(self, rate: float, *, slack: float = 0.05, peak: float = 1.05, owed: float = 0.2) -> None:
         self.slack, self._peak, self._owed = slack, peak, owed
+        self.behind = 0.0  # the most, in seconds, that it was behind its schedule since this was set to 0
         self._average_due = self._peak_due = float("-inf")
         self.rate = rate
 
@@ -45,6 +46,8 @@ class TokenBucket:
     def take(self, size: int, now: float) -> None:
         """Charge `size` bytes (overheads included) that go out now."""
         seconds = size * 8 / self._rate
+        if self._average_due > now - 10:  # not before the first, nor after a pause that nobody told us of
+            self.behind = max(self.behind, now - self._average_due)
         self._average_due = max(self._average_due, now - self._owed) + seconds
         self._peak_due = max(self._peak_due, now - self.slack) + seconds / self._peak
 

@@ -234,7 +234,9 @@ class Runner:
             try:
                 change = json.loads(line)
                 if "rate_mbit" in change:
-                    self.sender.set_rate(float(change["rate_mbit"]) * 1e6)
+                    rate = float(change["rate_mbit"]) * 1e6
+                    self.sender.set_rate(rate)
+                    self.sock.queue(rate)
                 if "expected" in change:
                     expected = change["expected"]
                     self.sender.settings = replace(
@@ -339,6 +341,7 @@ def main() -> int:
         sock = SenderSocket(
             order.interface, order.report[1], order.group, order.port, ttl=order.ttl, loop=order.loop
         )
+        sock.queue(order.settings.rate)
         runner = Runner(order, sender, sock, orders, emitter.emit)
         signal.signal(signal.SIGTERM, lambda number, stack: setattr(runner, "stopping", "signal"))
         emitter.emit(

@@ -35,6 +35,7 @@ from .wire import (
     prefix_of,
 )
 
+_SLACK = 0.002, 0.2  # s; bounds of the bucket's slack
 _POLLS = 8  # in a row, when there is nothing to send and somebody waits
 _POLL = 0.03  # s between two of them
 
@@ -189,7 +190,11 @@ class Sender:
             self.controller.look(self.peers.values(), now)
             self.bucket.rate = self.controller.rate
             if self.controller.congestions != congestions:
-                self.bucket.slack = max(self.bucket.slack / 2, 0.002)
+                self.bucket.slack = max(self.bucket.slack / 2, _SLACK[0])
+            elif self.bucket.behind > self.bucket.slack:
+                # Kept from the processor for longer than that: more at once, as long as nothing gets lost.
+                self.bucket.slack = min(self.bucket.slack * 1.5, _SLACK[1])
+            self.bucket.behind = 0.0
 
     def set_rate(self, rate: float) -> None:
         """Another rate at most, in bits per second. Raises ValueError unless above 0."""
