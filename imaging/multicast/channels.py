@@ -24,7 +24,7 @@ def no_loss(rng: random.Random) -> Runs:
 
 def independent_loss(share: float) -> Loss:
     """Each datagram gets lost with this probability, whatever becomes of the others."""
-    if not share:
+    if share < 1e-12:
         return no_loss
 
     def model(rng: random.Random) -> Runs:

@@ -84,7 +84,8 @@ class Sender:
         self._cutter = Cutter(frame, settings.symbol_size, codec or best_codec(), cipher)
         self._data, self._parity = prefix_of(Kind.DATA, session), prefix_of(Kind.PARITY, session)
         self._events: list[SenderEvent] = []
-        self._first_report: float | None = None
+        self._first_report: float | None = None  # of somebody who wants something
+        self._last_join = float("-inf")
         self._sweeping = self._ended = False
         self._polls, self._next_poll = 0, float("-inf")
         self._pointer = 0
@@ -110,6 +111,7 @@ class Sender:
                 return
             peers[report.receiver] = Peer(address, now, number=report.number)
             self._events.append(ReceiverJoined(report.receiver, address))
+            self._last_join = now
         elif peers.overtaken(report):
             return
         if report.state is ReceiverState.LEAVING:
@@ -169,11 +171,11 @@ class Sender:
         when = self._next_announce
         if not self._sweeping:
             if self._first_report is not None:
-                when = min(when, self._first_report + self.settings.gather)
+                when = min(when, self._gathered_at())
         elif self._work or self._repairs or self._repairs.exhausted or self._next_wanted(now) >= 0:
             when = min(when, max(self.bucket.next_time(), now))
         else:
-            when = min(when, self._poll_at(now))
+            when = min(when, max(self._poll_at(now), self.bucket.next_time()))
             if self._repairs.next_release is not None and self.wanted(now):
                 when = min(when, self._repairs.next_release)
         return when
@@ -231,10 +233,19 @@ class Sender:
             return
         expected = self.settings.expected
         full = expected is not None and len(self.peers) >= expected
-        if full or now - self._first_report >= self.settings.gather:
+        if full or now >= self._gathered_at():
             self._sweeping = True
             self.bucket.rest(now)
             self._events.append(SweepStarted(len(self.peers)))
+
+    def _gathered_at(self) -> float:
+        """When to begin without those who are not there: machines that boot one after the other would make
+        the sweep wrap for each of them.
+        """
+        if self._first_report is None:
+            return float("inf")
+        gather = self.settings.gather
+        return min(max(self._first_report, self._last_join) + gather, self._first_report + 3 * gather)
 
     def _demand(self, now: float) -> int:
         healthy, slow = self.peers.demand(now)

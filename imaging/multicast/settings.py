@@ -11,8 +11,8 @@ class SenderSettings:
 
     rate: float = 950e6
     symbol_size: int = SYMBOL_SIZE
-    gather: float = 10.0  # after the first report ...
-    expected: int | None = None  # ... or until so many receivers have reported
+    gather: float = 10.0  # nobody new for so long (three times as long at most) ...
+    expected: int | None = None  # ... or so many receivers have reported: then it begins
     hold: float = 1.5  # a chunk just sent stays out of the sweep for so long
     forget: float = 3.0  # a receiver silent for so long counts no more
     # Half a second below the receivers' patience of 1 s, so that one lost announce makes nobody rejoin.

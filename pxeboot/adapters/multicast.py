@@ -303,6 +303,9 @@ class SessionManager:
                 stdout=asyncio.subprocess.PIPE,
                 env={**os.environ, "PYTHONPATH": path},
                 limit=1 << 20,
+                # The kernel shares the processor among sessions first (sched_autogroup): neither waits for
+                # the other, and neither does DHCP.
+                start_new_session=True,
             )
         except OSError as error:
             self._failed(row, f"The multicast sender cannot be started: {error.strerror}.")

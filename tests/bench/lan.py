@@ -63,8 +63,8 @@ class Lan:
     def start(self, namespace: str, *command: str, **options: Any) -> subprocess.Popen[Any]:
         """A process in a namespace; it is killed at the end, or when we die."""
         inside = ["ip", "netns", "exec", namespace, "setpriv", "--pdeathsig", "KILL", *command]
-        # A session of its own: the kernel shares the processor among sessions first (sched_autogroup), and each
-        # of these stands for a machine that has its processor to itself.
+        # A session of its own: the kernel shares the processor among sessions first (sched_autogroup), and
+        # each of these stands for a machine that has its processor to itself.
         defaults: dict[str, Any] = {
             "stdin": subprocess.DEVNULL, "text": True, "cwd": ROOT, "start_new_session": True,
         }  # fmt: skip

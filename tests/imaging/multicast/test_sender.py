@@ -288,6 +288,17 @@ def test_gathers_until_the_time_is_over() -> None:
     assert SweepStarted(1) in sender.events()
 
 
+def test_newcomers_extend_the_gathering_threefold_at_most() -> None:
+    sender = make(gather=10)
+    for second in range(0, 40, 2):
+        for receiver in range(second // 6 + 1):
+            sender.receive(report([5], receiver, number=second), "a", second)
+        began = bool(chunks_sent(sender, second, second + 0.01))
+        assert began == (second >= 30), second
+        if began:
+            break
+
+
 def test_gathers_until_the_expected_are_in() -> None:
     sender = make(gather=10, expected=2)
     sender.receive(report([5], 1), "a", 0)
