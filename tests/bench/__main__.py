@@ -8,7 +8,18 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.bench import dhcp, dhcp_latency, images, later, multicast, store, storm, tftp
+from tests.bench import (
+    dhcp,
+    dhcp_latency,
+    images,
+    later,
+    multicast,
+    multicast_trouble,
+    simulation,
+    store,
+    storm,
+    tftp,
+)
 from tests.bench.harness import Entry, Measurement, Result, failed, progress, run_entry, table, write_json
 from tests.bench.lan import sweep
 
@@ -21,6 +32,8 @@ ENTRIES: tuple[Entry, ...] = (
     *images.ENTRIES,
     *store.ENTRIES,
     *multicast.ENTRIES,
+    *multicast_trouble.ENTRIES,
+    *simulation.ENTRIES,
     *later.ENTRIES,
 )
 
