@@ -60,6 +60,9 @@ class Counters:
     bad: int = 0  # datagrams that were not of this session or broken
 
 
+_POLLED = 0.01  # s
+
+
 class Receiver:
     """One host in one session of `chunks` chunks. Times are seconds of a monotonic clock."""
 
@@ -287,7 +290,8 @@ class Receiver:
             self._pass(self._current, now)
             self._current = -1
             if self._wanted.count:
-                soon = now + self._rng.uniform(0, self._hint / 10)
+                # Almost at once; thousands spread over as long as the sender needs to read them.
+                soon = now + self._rng.uniform(0, _POLLED + max(0.0, self._hint - self.settings.report))
                 self._next_report = min(self._next_report, soon)
 
     def _hear(self, now: float, first: int, last: int, count: int) -> None:

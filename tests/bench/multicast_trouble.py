@@ -54,7 +54,8 @@ def frozen(found: Measurement) -> None:
         same(image, found.scratch, range(hosts - 1))
     found.remark(
         f"{size} MiB to 8 over {LINK} Mbit/s, one frozen half-way; ours "
-        f"{found.ours[0] / undisturbed:.2f} × its undisturbed time; udpcast with --retries-until-drop {DROP_AFTER}"
+        f"{found.ours[0] / undisturbed:.2f} × its undisturbed time; udpcast with "
+        f"--retries-until-drop {DROP_AFTER}"
     )
 
 
@@ -102,8 +103,8 @@ def restarts(found: Measurement) -> None:
             found.ours.append((sent + session.close()["bytes_sent"]) / sum(image.sizes))
     found.remark(
         f"{size} MiB over {LINK} Mbit/s to {hosts}; sender killed half-way and started again with the "
-        f"session's number, one machine too (lacking another half: 0.25 images are its own); the stream went on after "
-        f"{max(pauses):.1f} s"
+        f"session's number, one machine too (lacking another half: 0.25 images are its own); "
+        f"the stream went on after {max(pauses):.1f} s"
     )
 
 

@@ -171,6 +171,9 @@ def test_a_poll_is_answered_at_once() -> None:
     assert reports(receiver, 0.1)[0].repairs == ()
     receiver.receive(stream.announce(poll=True), 0.11)
     assert receiver.next_timer() <= 0.12
+    crowd, far = make([1]), Stream()
+    crowd.receive(far.announce(poll=True, hint=1500), 0.11)
+    assert 0.11 <= crowd.next_timer() <= 0.11 + 1.41
     assert reports(receiver, 0.12)[0].repairs == (Repair(1, (1,)),)
 
 

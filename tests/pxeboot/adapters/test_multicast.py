@@ -101,3 +101,30 @@ async def test_a_sender_that_keeps_dying_is_given_up(on_air: Any, monkeypatch: p
     await until(lambda: "multicast.lost" in kinds(services))
     with services.write() as session:
         assert services.sessions.session_for(session, task_id) is None  # receivers go on over HTTP
+
+
+async def test_a_session_has_a_key_where_the_site_wants_one(
+    on_air: tuple[Services, str, dict[str, Any]],
+) -> None:
+    services, task, offered = on_air
+    assert (offered["key"], offered["encrypt"], offered["symbol"]) == (None, False, 1450)
+    rules = services.settings.multicast.model_copy(update={"protection": "encrypt"})
+    changed = services.settings.model_copy(update={"multicast": rules})
+
+    def again(settings: Any) -> Any:
+        manager = multicast.SessionManager(
+            settings, services.database, services.journal, services.store.path, "127.0.0.1"
+        )
+        with services.write() as session:
+            return manager.session_for(session, task)
+
+    keyed = again(changed)
+    assert len(bytes.fromhex(keyed["key"])) == 32
+    assert keyed["encrypt"]
+    # 26 bytes of header: it still fills an MTU of 1500.
+    assert 20 + 8 + 26 + keyed["symbol"] == 1500
+    # The same after a restart of the daemon; a setting changed on the way is for the next session.
+    assert again(changed) == keyed
+    services.sessions.use(changed)
+    with services.write() as session:
+        assert services.sessions.session_for(session, task) == offered
