@@ -36,7 +36,7 @@ def http_connections(status: ReceiverStatus | None, wanted: int, useless: float)
     """
     if status is None or status.silent or status.ended or status.error:
         return CONNECTIONS
-    if status.stalled:
+    if status.stalled or status.slow:
         return CONNECTIONS // 2
     if status.sender is SenderState.GATHERING or not status.heard:
         return 0  # before the first announce `silent` decides, after 3 s

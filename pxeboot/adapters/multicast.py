@@ -20,6 +20,7 @@ from typing import Any
 
 from sqlmodel import Session, col, select
 
+from imaging.multicast.wire import VERSION
 from pxeboot.adapters.senders import SenderProcess
 from pxeboot.adapters.transfers import Transfers
 from pxeboot.db.engine import Database
@@ -31,7 +32,7 @@ from pxeboot.settings import Settings
 
 log = logging.getLogger(__name__)
 
-SYMBOL = 1440
+SYMBOL, SYMBOL_WITH_KEY = 1450, 1446  # either fills an MTU of 1500
 LOOK_SECONDS = 1.0
 LINGER_SECONDS = 5.0  # a sender nobody needs for so long is stopped
 MAX_RESTARTS = 5  # in a row; then the receivers go on by HTTP
@@ -139,15 +140,16 @@ class SessionManager:
 
     def _offer(self, row: MulticastSession) -> dict[str, Any]:
         """SESSION, with its key: for agents on the task plane and for the sender, for nobody else."""
-        offer: dict[str, Any] = {
+        return {
+            "version": VERSION,
             "id": row.id,
             "group": row.group_address,
             "port": row.port,
             "report": [row.address or self._address, row.report_port],
-            "symbol": SYMBOL,
+            "symbol": SYMBOL_WITH_KEY if row.key else SYMBOL,
             "key": row.key or None,
+            "encrypt": row.encrypt,
         }
-        return offer | {"encrypt": True} if row.encrypt else offer
 
     def _allocate(
         self, session: Session, operation_id: str, manifest: str, address: str

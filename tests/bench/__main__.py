@@ -8,7 +8,20 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.bench import days, dhcp, dhcp_latency, images, later, multicast, share, store, storm, tftp
+from tests.bench import (
+    days,
+    dhcp,
+    dhcp_latency,
+    images,
+    later,
+    multicast,
+    multicast_trouble,
+    share,
+    simulation,
+    store,
+    storm,
+    tftp,
+)
 from tests.bench.harness import Entry, Measurement, Result, failed, progress, run_entry, table, write_json
 from tests.bench.lan import sweep
 
@@ -22,6 +35,8 @@ ENTRIES: tuple[Entry, ...] = (
     *days.ENTRIES,
     *store.ENTRIES,
     *multicast.ENTRIES,
+    *multicast_trouble.ENTRIES,
+    *simulation.ENTRIES,
     *share.ENTRIES,
     *later.ENTRIES,
 )

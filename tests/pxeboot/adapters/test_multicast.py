@@ -117,7 +117,9 @@ def test_each_session_has_a_key_of_its_own_for_as_long_as_it_lives(plane: Plane)
         offered = services.sessions.session_for(session, task.id)
     assert offered is not None
     assert re.fullmatch("[0-9a-f]{64}", offered["key"])
-    assert "encrypt" not in offered
+    assert not offered["encrypt"]
+    # 26 bytes of header: it still fills an MTU of 1500.
+    assert 20 + 8 + 26 + offered["symbol"] == 1500
     with plane.read() as session:
         row = session.get(MulticastSession, offered["id"])
         assert row is not None
@@ -135,9 +137,9 @@ def test_each_session_has_a_key_of_its_own_for_as_long_as_it_lives(plane: Plane)
     container.close(services)
 
 
-@pytest.mark.parametrize(("protect", "key", "encrypt"), [("off", False, None), ("encrypt", True, True)])
+@pytest.mark.parametrize(("protect", "key", "encrypt"), [("off", False, False), ("encrypt", True, True)])
 def test_the_setting_says_how_sessions_are_protected(
-    plane: Plane, protect: str, key: bool, encrypt: bool | None
+    plane: Plane, protect: str, key: bool, encrypt: bool
 ) -> None:
     services = container.open_services(plane.settings, address="127.0.0.1")
     services.sessions.use(
@@ -153,7 +155,7 @@ def test_the_setting_says_how_sessions_are_protected(
     with plane.write() as session:
         offered = services.sessions.session_for(session, task.id)
     assert offered is not None
-    assert (bool(offered["key"]), offered.get("encrypt")) == (key, encrypt)
+    assert (bool(offered["key"]), offered["encrypt"]) == (key, encrypt)
     container.close(services)
 
 
