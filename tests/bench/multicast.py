@@ -169,7 +169,7 @@ def shaped(found: Measurement, permille: int) -> None:
     try:
         share = room(lambda net: uftp(net, image, found.scratch, hosts, 0.975 * LINK))
         found.remark(f"uftp (once, at 97.5 % of the link): {share:.1f}")
-    except (RuntimeError, FileNotFoundError) as error:
+    except (RuntimeError, OSError) as error:
         found.remark(f"uftp not measured: {error}")
     found.remark(
         f"{size} MiB to {hosts} over {LINK} Mbit/s, {permille / 10:g} % of the datagrams lost at each; "

@@ -118,7 +118,8 @@ def udpcast(net: Lan, image: Image, folder: Path, hosts: int) -> float:
 def uftp(net: Lan, image: Image, folder: Path, hosts: int, mbit: float) -> float:
     """Seconds that uftp says it took to give all hosts the image at this rate.
 
-    Raises FileNotFoundError where it is not installed, RuntimeError when a host did not get the image.
+    Raises FileNotFoundError where it is not installed, RuntimeError or TimeoutError when a host did not
+    get the image.
     """
     if shutil.which("uftp") is None or shutil.which("uftpd") is None:
         raise FileNotFoundError("not installed")
@@ -141,13 +142,17 @@ def uftp(net: Lan, image: Image, folder: Path, hosts: int, mbit: float) -> float
         net.start(net.hosts[host], *command, stdout=-3, stderr=-3)
     time.sleep(0.5)
     command = ("uftp", "-I", "eth0", "-R", str(int(mbit * 1000)), "-B", str(8 << 20), str(image.plain))
-    said = net.run(net.server, *command, check=False).stdout
-    found = re.search(r"Total elapsed time: ([0-9.]+)", said)
+    done = net.run(net.server, *command, check=False)
+    said = done.stdout + done.stderr
+    found = re.search(r"Total elapsed time: +([0-9.]+)", said)
+    if found is None:
+        raise RuntimeError("it did not say that it was done")
     for place in places:
         target = place / image.plain.name
-        if found is None or not target.exists() or target.stat().st_size != image.size:
-            raise RuntimeError(f"{place.name} did not get the image")
+        # It puts the file in its place a moment after it has said so.
+        wait_until(
+            f"the image at {place.name}", lambda at=target: at.exists() and at.stat().st_size == image.size, 5
+        )
         run("cmp", str(image.plain), str(target))
         shutil.rmtree(place)
-    assert found is not None
     return float(found[1])
