@@ -15,7 +15,8 @@ from typing import Any
 from tests.bench.dhcp import FIRST, LAST
 from tests.bench.harness import Entry, Measurement
 from tests.bench.lan import Lan, lan, udp_port_open, wait_until
-from tests.bench.multicast import Ours, ends, make_image
+from tests.bench.multicast import Ours, ends
+from tests.bench.multicast_peers import make_image
 
 ROUNDS = 3
 EXCHANGES = 500  # a second

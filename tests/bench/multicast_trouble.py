@@ -8,18 +8,12 @@ import time
 
 from tests.bench.harness import Entry, Measurement
 from tests.bench.lan import lan
-from tests.bench.multicast import (
+from tests.bench.multicast import LINK, NEEDS, UDPCAST, Ours, ends, event, ours
+from tests.bench.multicast_peers import (
     DROP_AFTER,
-    LINK,
-    NEEDS,
-    UDPCAST,
-    Ours,
-    ends,
-    event,
     finished,
     half_written,
     make_image,
-    ours,
     same,
     udp_receiver,
     udp_sender,
