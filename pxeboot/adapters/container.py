@@ -22,6 +22,7 @@ from pxeboot.adapters.exchange import Exchange
 from pxeboot.adapters.fileshed import FileShed
 from pxeboot.adapters.leaseview import LeaseView
 from pxeboot.adapters.multicast import SessionManager
+from pxeboot.adapters.peers import PeerTable
 from pxeboot.adapters.store import StoreGateway
 from pxeboot.adapters.storekeeper import StoreKeeper
 from pxeboot.db.engine import Database
@@ -56,11 +57,13 @@ class Services:
     jobs: Jobs = field(init=False)  # long work of the server itself
     keeper: StoreKeeper = field(init=False)
     exchange: Exchange = field(init=False)
+    peers: PeerTable = field(init=False)  # machines that give each other chunks
 
     def __post_init__(self) -> None:
         self.jobs = Jobs(self.journal)
         self.keeper = StoreKeeper(self)
         self.exchange = Exchange(self)
+        self.peers = PeerTable(lambda: self.settings, self.store, self.sessions)
 
         def note(kind: str, sentence: str, data: dict[str, Any]) -> None:
             self.journal.record("doctor", kind, sentence, data=data)
