@@ -11,16 +11,17 @@ from imaging.agent.progress import Way
 from imaging.agent.restore import Restore
 
 
-def way_of(connections: int, ready: bool, moving: bool) -> tuple[Way, int]:
-    """(the way, HTTP connections to use now).
+def way_of(connections: int, *, ready: bool, alone: bool, moving: bool) -> tuple[Way, int]:
+    """(the way, plain HTTP connections to use now).
 
     ``connections`` is how many would make up for what multicast does not bring (0: it does it alone),
-    ``ready`` whether there are neighbours, ``moving`` whether chunks come with their help.
+    ``ready`` whether this host takes part in a swarm, ``alone`` whether it is the only one in it,
+    ``moving`` whether chunks come by it. Alone in a swarm the server gives all, but notes what it gave.
     """
     if not connections:
         return "multicast", 0
     if ready and moving:
-        return "peers", 0
+        return ("http" if alone else "peers"), 0
     return "http", max(1, connections // 2) if ready else connections
 
 
@@ -41,13 +42,14 @@ class Ladder:
         if peers is not None:
             peers.allow(ready and connections > 0)
         moving = peers is not None and (peers.moving(now) or not self._restore.demand.wanted)
-        way, connections = way_of(connections, ready, moving)
+        alone = peers is None or peers.alone
+        way, connections = way_of(connections, ready=ready, alone=alone, moving=moving)
         before = self._fetchers.allowed
         allowed = self._fetchers.allow(connections)
         if allowed != before:
             self._console.log(f"http connections {before} -> {allowed}")
         reason = self._listener.reason
-        if way == "http" and ready:
+        if way == "http" and not alone:
             reason += " " + _("Neighbours have given nothing for a while.")
         elif way == "http" and peers is not None and peers.serving:
             reason += " " + _("No neighbour takes part.")

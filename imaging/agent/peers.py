@@ -63,6 +63,7 @@ class Peers:
         self._serving: PeerServer | None = None
         self._prefix = 32
         self._others = 0
+        self._counted = False
         self._allowed = False
         self._moved_at = 0.0
         self._received = self._lingering = False
@@ -99,6 +100,7 @@ class Peers:
             self._order = {}
             return
         self._console.say(f"agent: peers serving={address}:{self._serving.port}")
+        self._hello()  # before anything is fetched: what the server gives us must not be given to others
         self._run(self._hellos, "peers-hello")
 
     def read_disks(self, allowed: bool) -> None:
@@ -157,10 +159,11 @@ class Peers:
 
     def _hellos(self) -> None:
         while not self._ending.is_set() and not self._lingering:
-            self._hello()
             every = _HELLO if self._progress.way != "multicast" else _QUIET_HELLO
             self._soon.wait(every * random.uniform(0.75, 1.25))
             self._soon.clear()
+            if not self._lingering:
+                self._hello()
 
     def _hello(self) -> bool:
         """Tell the server how we are and hear who is there; whether others still need us."""
@@ -184,14 +187,14 @@ class Peers:
             sent = answer.get("sent")
         except AgentError as error:
             if 400 <= error.status < 500:
-                self._others = 0
+                self._counted = False
             return False  # away: what we know of our neighbours still holds
         except (TypeError, ValueError):
             return False
         with self._lock:
             self._chooser.listed(neighbours)
             self._chooser.server_connections = connections
-        self._others = others
+        self._others, self._counted = others, connections > 0 or others > 0
         listener = self._listener
         if isinstance(sent, int) and listener is not None:
             listener.server_sent(sent, time.monotonic())
@@ -206,8 +209,13 @@ class Peers:
 
     @property
     def ready(self) -> bool:
-        """Whether there is anybody to exchange chunks with."""
-        return self._serving is not None and self._others > 0
+        """Whether the server counts us in. Alone, too: whoever comes next then gets other chunks from it."""
+        return self._serving is not None and self._counted
+
+    @property
+    def alone(self) -> bool:
+        """Whether nobody else takes part now."""
+        return self._others == 0
 
     def moving(self, now: float) -> bool:
         """Whether chunks come, or may be about to."""

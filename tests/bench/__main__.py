@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.bench import dhcp, dhcp_latency, images, later, multicast, store, storm, tftp
+from tests.bench import dhcp, dhcp_latency, images, later, multicast, peers, store, storm, tftp
 from tests.bench.harness import Entry, Measurement, Result, failed, progress, run_entry, table, write_json
 from tests.bench.lan import sweep
 
@@ -21,6 +21,7 @@ ENTRIES: tuple[Entry, ...] = (
     *images.ENTRIES,
     *store.ENTRIES,
     *multicast.ENTRIES,
+    *peers.ENTRIES,
     *later.ENTRIES,
 )
 
