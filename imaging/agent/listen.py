@@ -83,6 +83,7 @@ class Listener:
             for number in range(max(2, min(4, os.cpu_count() or 2)))
         ]
         self._hearing: Hearing | None = None
+        self._heard = 0  # datagrams
         self._muted = False
         self._unavailable = ""
         self.reason = ""
@@ -126,7 +127,8 @@ class Listener:
             self._mute(receiver, status.silent)
         connections = http_connections(status, self._demand.wanted, now - self._useful_at)
         self.reason = self._explain(status, now) if connections else ""
-        if self._hearing is not None and status is not None and status.received and not status.silent:
+        if self._hearing is not None and status is not None and status.received != self._heard:
+            self._heard = status.received
             self._hearing.heard(now)
         return connections
 
@@ -203,6 +205,7 @@ class Listener:
             self._console.say(f"agent: multicast unavailable reason={self._unavailable}")
             return
         self._hearing, self._muted, self._unavailable = hearing, False, ""
+        self._heard = 0
         receiver.scanning(self._scanning)
         # First the reference, then the picture: what becomes wanted in between is told twice, not never.
         self._receiver = receiver

@@ -86,6 +86,7 @@ class Chooser:
     def __post_init__(self) -> None:
         self._wanted = bytearray(-(-self.count // 8))
         self._flying: set[int] = set()
+        self._offered: set[int] = set()
         self._copies = array("H", bytes(2 * self.count))
         self._server_flying = 0
         self._server_at = 0.0
@@ -166,10 +167,15 @@ class Chooser:
         for peer in self.neighbours.values():
             if peer.sound():
                 wanted &= ~int.from_bytes(peer.bits, "little")
-        candidates = _some(wanted, self._cursor, CANDIDATES)
+        # Which of its candidates a request gets is known when it ends: no two requests may share one.
+        for index in self._offered:
+            wanted &= ~(1 << index)
+        share = -(-wanted.bit_count() // (self.server_connections - self._server_flying))
+        candidates = _some(wanted, self._cursor, min(share, CANDIDATES))
         if not candidates:
             return None
         self._server_flying += 1
+        self._offered.update(candidates)
         return Ask(None, tuple(candidates))
 
     def _of_neighbour(self, wanted: int, now: float) -> Ask | None:
@@ -190,6 +196,7 @@ class Chooser:
         """How a request ended; ``index`` is the chunk that the server chose."""
         if ask.peer is None:
             self._server_flying -= 1
+            self._offered.difference_update(ask.indexes)
             if result in (Result.OK, Result.USELESS):
                 self._cursor = index + 1
             else:

@@ -125,7 +125,11 @@ def test_the_server_is_asked_one_at_a_time_and_left_alone_when_it_has_nothing() 
     chooser.ended(ask, Result.BUSY, 0.0)
     assert asks(chooser, 0.1) == []
     chooser.server_connections = 3
-    assert len(asks(chooser, 1.0)) == 3
+    several = asks(chooser, 1.0)
+    assert len(several) == 3
+    assert len({index for ask in several for index in ask.indexes}) == 100  # no two share a candidate
+    for ask in several:
+        chooser.ended(ask, Result.OK, 1.0, index=ask.indexes[0])
     chooser.server_connections = 0
     assert asks(chooser, 9.0) == []
 
