@@ -83,9 +83,11 @@ class PeerTable:
         rules = self._settings().peers
         swarm = self._swarm(session, task_id)
         working = tasks.row(session, task_id).state in WORKING
-        if not rules.enabled or swarm is None or swarm.transport == "http":
+        network = _network(address, said.prefix)
+        if not rules.enabled or swarm is None or swarm.transport == "http" or network is None:
             return {"neighbours": [], "connections": 0, "others": 0, "needed": False, "sent": None}
-        network = "" if rules.across_subnets else str(IPv4Interface(f"{address}/{said.prefix}").network)
+        if rules.across_subnets:
+            network = ""
         now = time.monotonic()
         with self._lock:
             advice = self._tracker.hello(
@@ -132,3 +134,11 @@ class PeerTable:
                     self._known.clear()
                 self._known[task_id] = found
         return found
+
+
+def _network(address: str, prefix: int) -> str | None:
+    """The subnet around an address; None when there is none (the request came by the Unix socket)."""
+    try:
+        return str(IPv4Interface(f"{address}/{prefix}").network)
+    except ValueError:
+        return None

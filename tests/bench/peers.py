@@ -1,7 +1,7 @@
 """Eight machines without multicast: fetching from each other, beside everybody fetching from the server.
 
-The real daemon and real agents in a virtual room, the server's port shaped, the machines' ports wide. The figure
-is the longest time of the eight from the first look at the disk to the last chunk written.
+The real daemon and real agents in a virtual room, the server's port shaped, the machines' ports wide. The
+figure is the longest time of the eight from the first look at the disk to the last chunk written.
 """
 
 from __future__ import annotations
@@ -131,8 +131,8 @@ def against_http(found: Measurement) -> None:
             found.ours.append(alone / longest(tasks))
             ideal = size * 8 * 1.048576 / _GOODPUT
             found.remark(
-                f"{size} MiB of random bytes, the server's port {LINK} Mbit/s: the server alone {alone:.1f} s, "
-                f"peers {longest(tasks):.1f} s (the image needs {ideal:.1f} s once), {shares(tasks)}"
+                f"{size} MiB of random bytes, the server's port {LINK} Mbit/s: the server alone {alone:.1f} s,"
+                f" peers {longest(tasks):.1f} s (the image needs {ideal:.1f} s once), {shares(tasks)}"
             )
 
 
