@@ -61,6 +61,7 @@ class Neighbour:
     retry_at: float = 0.0
     news_at: float = float("-inf")
     banned: str = ""  # why it is not asked any more
+    lied: bool = False
     listed: bool = True  # the server still names it
     chunks: int = 0  # that came from it
 
@@ -112,6 +113,8 @@ class Chooser:
         for address in names - set(self.neighbours):
             self.neighbours[address] = Neighbour(address, bytearray(-(-self.count // 8)))
         for address, peer in self.neighbours.items():
+            if address in names and not peer.listed and not peer.lied:
+                peer.banned, peer.failures, peer.retry_at = "", 0, 0.0
             peer.listed = address in names
 
     def heard(self, address: Address, news: News, now: float) -> None:
@@ -226,7 +229,7 @@ class Chooser:
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (peer.failures - 1))
         peer.retry_at = now + pause * self.rng.uniform(0.75, 1.25)
         if not peer.banned and (lied or peer.failures >= GIVE_UP):
-            peer.banned = why
+            peer.banned, peer.lied = why, lied
             self.reports.append((peer.address, why))
 
 

@@ -65,6 +65,9 @@ class Tracker:
             self.leave(id)
         self._where[id] = key
         swarm = self._swarms.setdefault(key, _Swarm())
+        before = swarm.members.get(id)
+        if before is None or now - before.heard >= ALIVE_SECONDS:
+            swarm.accused.pop(address, None)  # it was away, and is back: a restarted machine starts anew
         swarm.members[id] = Member(id, address, have, complete, way, now)
         alive = [m for m in swarm.members.values() if now - m.heard < ALIVE_SECONDS and m.id != id]
         # Each sees another ten of a large room, the same ones from report to report.

@@ -131,8 +131,8 @@ def against_http(found: Measurement) -> None:
             found.ours.append(alone / longest(tasks))
             ideal = size * 8 * 1.048576 / _GOODPUT
             found.remark(
-                f"{size} MiB of random bytes, the server's port {LINK} Mbit/s: the server alone {alone:.1f} s,"
-                f" peers {longest(tasks):.1f} s (the image needs {ideal:.1f} s once), {shares(tasks)}"
+                f"{size} MiB, the server's port {LINK} Mbit/s: the server alone {alone:.1f} s, "
+                f"peers {longest(tasks):.1f} s (the image needs {ideal:.1f} s once), {shares(tasks)}"
             )
 
 

@@ -84,6 +84,16 @@ def test_a_neighbour_that_fails_again_and_again_is_given_up_and_reported() -> No
     assert all(ask.peer is None for ask in asks(chooser, now + 1000))
 
 
+def test_a_neighbour_that_was_away_and_is_named_again_starts_anew_a_liar_does_not() -> None:
+    chooser = room(4, a=[0, 1, 2, 3], b=[0, 1, 2, 3])
+    for _ in range(GIVE_UP):
+        chooser.failed(chooser.neighbours[A], 0.0, "refused")
+    chooser.failed(chooser.neighbours[B], 0.0, "hash", lied=True)
+    chooser.listed([])
+    chooser.listed([A, B])
+    assert {ask.peer for ask in asks(chooser, 100.0)} == {A}
+
+
 def test_a_liar_is_asked_no_more_and_the_server_is_asked_instead() -> None:
     chooser = room(3, a=[0, 1, 2])
     ask = chooser.next(0.0)

@@ -118,6 +118,17 @@ def test_two_complaints_are_heard_one_is_not() -> None:
     assert ("10.0.0.1", 9080) not in hello(tracker, "3").neighbours
 
 
+def test_a_machine_that_was_restarted_is_named_again() -> None:
+    tracker = Tracker()
+    for now in (0.0, ALIVE_SECONDS + 1):
+        for name in ("1", "2", "3"):
+            hello(tracker, name, now)
+        assert ("10.0.0.1", 9080) in hello(tracker, "2", now).neighbours
+        for name in ("2", "3"):
+            tracker.accuse(name, ("10.0.0.1", 9080))
+        assert ("10.0.0.1", 9080) not in hello(tracker, "2", now).neighbours
+
+
 def test_what_is_long_gone_is_forgotten() -> None:
     tracker = Tracker()
     hello(tracker, "1", 0.0)
