@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
@@ -76,7 +76,10 @@ class ProgressBody(BaseModel):
     done: int = Field(default=0, ge=0)
     total: int = Field(default=0, ge=0)
     bytes_multicast: int = Field(default=0, ge=0)
+    bytes_peers: int = Field(default=0, ge=0)
     bytes_http: int = Field(default=0, ge=0)
+    way: str = Field(default="", max_length=20)
+    way_reason: str = Field(default="", max_length=1000)
     message: str | None = Field(default="", max_length=2000)
 
 
@@ -102,7 +105,10 @@ class OutcomeBody(BaseModel):
     verified: bool = False
     manifest: str | None = Field(default=None, max_length=64)
     bytes_multicast: int = Field(default=0, ge=0)
+    bytes_peers: int = Field(default=0, ge=0)
     bytes_http: int = Field(default=0, ge=0)
+    way: Literal["", "multicast", "peers", "http"] = ""
+    way_reason: str = Field(default="", max_length=1000)
     seconds: dict[str, float] = Field(default_factory=dict, max_length=20)
     chunks: dict[str, int] = Field(default_factory=dict, max_length=20)
     customise: list[StepBody] = Field(default_factory=list, max_length=500)
@@ -182,6 +188,8 @@ def _task(these: Services, session: Any, task_id: str) -> dict[str, Any]:
     body = order.model_dump(exclude={"transport", "operation_id", "options"}) | order.options
     streamed = KINDS[TaskKind(order.kind)].by_multicast
     body["session"] = these.sessions.session_for(session, task_id) if streamed else None
+    if streamed:
+        body["peers"] = these.peers.order(session, task_id)
     return body
 
 
@@ -246,7 +254,10 @@ def progress(id: str, body: ProgressBody, these: ServicesDep, known: Agent) -> d
             done=body.done,
             total=body.total,
             bytes_multicast=body.bytes_multicast,
+            bytes_peers=body.bytes_peers,
             bytes_http=body.bytes_http,
+            way=body.way,
+            way_reason=body.way_reason,
             message=body.message or "",
             now=datetime.now(UTC),
         )
@@ -272,7 +283,10 @@ def outcome(id: str, body: OutcomeBody, these: ServicesDep, known: Agent) -> dic
             verified=body.verified,
             manifest=body.manifest,
             bytes_multicast=body.bytes_multicast,
+            bytes_peers=body.bytes_peers,
             bytes_http=body.bytes_http,
+            way=body.way,
+            way_reason=body.way_reason,
             seconds=body.seconds,
             chunks=body.chunks,
             told=told,
@@ -374,8 +388,11 @@ def get_chunk(hash: str, these: ServicesDep, known: Agent) -> Response:
     """A stored frame."""
     if not _HEX.fullmatch(hash):
         raise NotFound("chunk", hash[:80])
+    frame = these.store.frame(bytes.fromhex(hash))
+    if known.task_id:
+        these.peers.note(known.task_id, bytes.fromhex(hash))
     return Response(
-        these.store.frame(bytes.fromhex(hash)),
+        frame,
         media_type=OCTETS,
         headers={"ETag": f'"{hash}"', "Cache-Control": "private, max-age=31536000, immutable"},
     )

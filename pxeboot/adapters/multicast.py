@@ -151,6 +151,14 @@ class SessionManager:
             ).all()
         return [self._records[id].state for id in ids if id in self._records and self._records[id].state]
 
+    def sent(self, operation_id: str, manifest: str) -> int | None:
+        """How many multicast datagrams a session's sender has sent, by its last word; None: there is none."""
+        for record in list(self._records.values()):
+            state = record.state
+            if state.get("operation") == operation_id and state.get("manifest") == manifest:
+                return int(state.get("datagrams", 0))
+        return None
+
     def _allocate(self, session: Session, operation_id: str, manifest: str) -> MulticastSession | None:
         """The first free slot gives group and report port; sessions of the same group would hear each
         other."""
@@ -330,7 +338,13 @@ class SessionManager:
 
     def _heard(self, row: MulticastSession, kind: str, event: dict[str, Any]) -> None:
         if kind == "state":
-            self._record(row.id).state = {"session": row.id, "group": row.group_address, **event}
+            self._record(row.id).state = {
+                "session": row.id,
+                "group": row.group_address,
+                "operation": row.operation_id,
+                "manifest": row.manifest,
+                **event,
+            }
             self._journal.publish(Change("operation", row.operation_id, row.operation_id))
             return
         sentence = _TOLD.get(kind, f"The multicast sender says {kind}.")

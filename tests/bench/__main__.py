@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.bench import days, dhcp, dhcp_latency, images, later, multicast, store, storm, tftp
+from tests.bench import days, dhcp, dhcp_latency, images, later, multicast, peers, store, storm, tftp
 from tests.bench.harness import Entry, Measurement, Result, failed, progress, run_entry, table, write_json
 from tests.bench.lan import sweep
 
@@ -22,6 +22,7 @@ ENTRIES: tuple[Entry, ...] = (
     *days.ENTRIES,
     *store.ENTRIES,
     *multicast.ENTRIES,
+    *peers.ENTRIES,
     *later.ENTRIES,
 )
 
