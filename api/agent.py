@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
@@ -78,7 +78,10 @@ class ProgressBody(BaseModel):
     done: int = Field(default=0, ge=0)
     total: int = Field(default=0, ge=0)
     bytes_multicast: int = Field(default=0, ge=0)
+    bytes_peers: int = Field(default=0, ge=0)
     bytes_http: int = Field(default=0, ge=0)
+    way: str = Field(default="", max_length=20)
+    way_reason: str = Field(default="", max_length=1000)
     message: str | None = Field(default="", max_length=2000)
 
 
@@ -104,7 +107,10 @@ class OutcomeBody(BaseModel):
     verified: bool = False
     manifest: str | None = Field(default=None, max_length=64)
     bytes_multicast: int = Field(default=0, ge=0)
+    bytes_peers: int = Field(default=0, ge=0)
     bytes_http: int = Field(default=0, ge=0)
+    way: Literal["", "multicast", "peers", "http"] = ""
+    way_reason: str = Field(default="", max_length=1000)
     seconds: dict[str, float] = Field(default_factory=dict, max_length=20)
     chunks: dict[str, int] = Field(default_factory=dict, max_length=20)
     customise: list[StepBody] = Field(default_factory=list, max_length=500)
@@ -184,6 +190,8 @@ def _task(these: Services, session: Any, task_id: str, address: str) -> dict[str
     body = order.model_dump(exclude={"transport", "operation_id", "options"}) | order.options
     streamed = KINDS[TaskKind(order.kind)].by_multicast
     body["session"] = these.sessions.session_for(session, task_id, address) if streamed else None
+    if streamed:
+        body["peers"] = these.peers.order(session, task_id)
     return body
 
 
@@ -248,7 +256,10 @@ def progress(id: str, body: ProgressBody, these: ServicesDep, known: Agent) -> d
             done=body.done,
             total=body.total,
             bytes_multicast=body.bytes_multicast,
+            bytes_peers=body.bytes_peers,
             bytes_http=body.bytes_http,
+            way=body.way,
+            way_reason=body.way_reason,
             message=body.message or "",
             now=datetime.now(UTC),
         )
@@ -274,7 +285,10 @@ def outcome(id: str, body: OutcomeBody, these: ServicesDep, known: Agent) -> dic
             verified=body.verified,
             manifest=body.manifest,
             bytes_multicast=body.bytes_multicast,
+            bytes_peers=body.bytes_peers,
             bytes_http=body.bytes_http,
+            way=body.way,
+            way_reason=body.way_reason,
             seconds=body.seconds,
             chunks=body.chunks,
             told=told,
@@ -386,8 +400,11 @@ async def get_chunk(
     # One thread for who it is and for the frame: a hop to a thread costs as much as either.
     def read() -> tuple[str, bytes]:
         with these.read() as session:
-            operation = tokens.operation_of(session, text, now=datetime.now(UTC))
-        return operation, these.store.frame(bytes.fromhex(hash))
+            operation, task = tokens.work_of(session, text, now=datetime.now(UTC))
+        frame = these.store.frame(bytes.fromhex(hash))
+        if task:
+            these.peers.note(task, bytes.fromhex(hash))
+        return operation, frame
 
     operation, frame = await run_in_threadpool(read)
     answer = PacedResponse(

@@ -51,6 +51,11 @@ STAGES = {
     "test": N_("is tested"),
     "shell": N_("debug shell is open"),
 }
+WAYS = {
+    "multicast": N_("By multicast."),
+    "peers": N_("From neighbours:"),
+    "http": N_("From the server:"),
+}
 ACTIONS = {
     "local": N_("its own disk"),
     "menu": N_("the menu"),
@@ -70,6 +75,12 @@ def state_text(context: Context, value: str) -> str:
 def stage_text(context: Context, value: str) -> str:
     """A stage as people read it."""
     return translated(context, STAGES, value)
+
+
+@pass_context
+def way_text(context: Context, value: str) -> str:
+    """By which way chunks come, as people read it, before the reason."""
+    return translated(context, WAYS, value)
 
 
 @pass_context
@@ -99,6 +110,7 @@ environment = Environment(
 environment.filters.update(
     state_text=state_text,
     stage_text=stage_text,
+    way_text=way_text,
     action_text=action_text,
     when=when,
     size=size,

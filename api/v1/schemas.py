@@ -177,7 +177,7 @@ class GroupReset(Body):
     image: str | None = Field(
         None, max_length=140, description="`debian`, `debian@3` or `debian@TAG`; default: the group's image."
     )
-    transport: Literal["multicast", "http"] = "multicast"
+    transport: Literal["multicast", "peers", "http"] = "multicast"
     force_full: bool = False
     then: Literal["reboot", "poweroff"] | None = None
     deploy: dict[str, Any] | None = Field(

@@ -80,6 +80,8 @@ class _Record:
     restarts: int = 0
     next_try: float = 0.0
     given_up: bool = False
+    serves: tuple[str, str] = ("", "")  # operation and manifest
+    datagrams: int | None = None  # sent, by the sender's last "state" line
 
 
 class SessionManager:
@@ -150,6 +152,15 @@ class SessionManager:
             "key": row.key or None,
             "encrypt": row.encrypt,
         }
+
+    def sent(self, operation_id: str, manifest: str) -> int | None:
+        """How many multicast datagrams a session's sender has sent, by its last word; None: there is none."""
+        said = [
+            record.datagrams
+            for record in list(self._records.values())
+            if record.serves == (operation_id, manifest) and record.datagrams is not None
+        ]
+        return max(said, default=None)
 
     def _allocate(
         self, session: Session, operation_id: str, manifest: str, address: str
@@ -311,6 +322,8 @@ class SessionManager:
     def _heard(self, row: MulticastSession, kind: str, event: dict[str, Any]) -> None:
         self.transfers.heard(row.operation_id, row.id, kind, event)
         if kind == "state":
+            record = self._record(row.id)
+            record.serves, record.datagrams = (row.operation_id, row.manifest), int(event["datagrams"])
             return
         sentence = _TOLD.get(kind, f"The multicast sender says {kind}.")
         if reason := event.get("reason"):

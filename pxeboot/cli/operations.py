@@ -18,7 +18,7 @@ Wait = Annotated[
     bool, typer.Option("--wait", help="Follow it to its end; exit 1 when all hosts failed, 3 when some.")
 ]
 Timeout = Annotated[float, typer.Option(help="Longest wait in seconds.")]
-Transport = Annotated[str, typer.Option(help="multicast or http.")]
+Transport = Annotated[str, typer.Option(help="multicast, peers or http.")]
 
 
 @app.command("list")
@@ -217,16 +217,18 @@ def _print_operation(operation: dict[str, Any]) -> None:
     if options.json_output:
         print_json(operation)
         return
-    columns = ("host", "state", "verified", "by multicast", "by HTTP", "seconds", "reason")
+    columns = ("host", "state", "verified", "way", "multicast", "peers", "HTTP", "seconds", "reason")
     rows = [
         (
             t["host"],
             t["state"],
             "yes" if t["verified"] else "",
+            t["way"],
             size(t["bytes_multicast"]),
+            size(t["bytes_peers"]),
             size(t["bytes_http"]),
             round(sum(t["seconds"].values())) if t["seconds"] else "",
-            t["reason"],
+            t["reason"] or (t["way_reason"] if t["way"] != "multicast" else ""),
         )
         for t in operation["tasks"]
     ]

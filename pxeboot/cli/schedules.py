@@ -31,7 +31,7 @@ def create(
     at: Annotated[str, typer.Option(help="Once, e.g. 2026-11-24T06:30 (in --zone).")] = "",
     cron: Annotated[str, typer.Option(help='Again and again, e.g. "30 6 * * 1-5".')] = "",
     zone: Annotated[str, typer.Option(help="IANA time zone.")] = "Europe/Paris",
-    transport: Annotated[str, typer.Option(help="multicast or http.")] = "multicast",
+    transport: Annotated[str, typer.Option(help="multicast, peers or http.")] = "multicast",
     name: Annotated[str, typer.Option(help="What to call it.")] = "",
     partition: task_options.Partitions = None,
     disk: task_options.Disks = None,

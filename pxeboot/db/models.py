@@ -252,7 +252,7 @@ class Operation(SQLModel, table=True):
     group_id: int | None = Field(default=None, foreign_key="group.id")
     image_id: int | None = Field(default=None, foreign_key="image.id")
     version_id: int | None = Field(default=None, foreign_key="image_version.id")
-    transport: str = "multicast"  # multicast | http
+    transport: str = "multicast"  # multicast | peers | http
     params: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
     state: OperationState = Field(default=OperationState.RUNNING, index=True)
     created_by: str = ""
@@ -289,7 +289,11 @@ class Task(SQLModel, table=True):
     done: int = 0  # of the stage, in `total`'s unit
     total: int = 0
     bytes_multicast: int = 0
+    bytes_peers: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     bytes_http: int = 0
+    # By which chunks come, or came last: multicast, peers, http; and why not by a better one.
+    way: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    way_reason: str = Field(default="", sa_column_kwargs={"server_default": ""})
     verified: bool = False
     seconds: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
     result: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))

@@ -166,19 +166,19 @@ def authenticate(session: Session, credential: str, *, now: datetime) -> Credent
     return _view(row)
 
 
-def operation_of(session: Session, credential: str, *, now: datetime) -> str:
-    """The operation whose task this credential works on, "" for none. Unauthorized as `authenticate`.
+def work_of(session: Session, credential: str, *, now: datetime) -> tuple[str, str]:
+    """The operation and the task this credential works on, "" for none. Unauthorized as `authenticate`.
 
     One statement and no rows made into objects: it is asked for each chunk.
     """
     found = session.execute(
-        select(col(AgentCredential.expires_at), col(Task.operation_id))
+        select(col(AgentCredential.expires_at), col(Task.operation_id), col(Task.id))
         .outerjoin(Task, col(Task.id) == col(AgentCredential.task_id))
         .where(AgentCredential.hash == digest(credential))
     ).first()
     if found is None or found[0] <= now:
         authenticate(session, credential, now=now)  # says what is wrong with it
-    return (found[1] if found else "") or ""
+    return (found[1] or "", found[2] or "") if found else ("", "")
 
 
 def bind(

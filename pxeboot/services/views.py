@@ -48,7 +48,10 @@ class TaskView(View):
     percent: int | None = None  # of the stage; None when its size is unknown
     message: str = ""
     bytes_multicast: int = 0
+    bytes_peers: int = 0
     bytes_http: int = 0
+    way: str = ""  # multicast | peers | http: by which chunks come, or came last
+    way_reason: str = ""  # why not by a better one
     verified: bool = False
     seconds: dict[str, Any] = Field(default_factory=dict)  # per stage
     result: dict[str, Any] = Field(
@@ -361,7 +364,7 @@ class OperationRequest(BaseModel):
     group: str | None = None
     hosts: list[str] = Field(default_factory=list, max_length=5000)
     image: str | None = Field(default=None, max_length=140)
-    transport: Literal["multicast", "http"] = "multicast"
+    transport: Literal["multicast", "peers", "http"] = "multicast"
     disk: DiskRule = DiskRule()
     capture: dict[str, Any] | None = Field(
         default=None,

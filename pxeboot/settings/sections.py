@@ -253,6 +253,33 @@ class BandwidthSettings(Section):
     zone: str = Field(default="", description="Time zone of these limits, an IANA name; empty: server.zone.")
 
 
+class PeersSettings(Section):
+    """Machines that give each other what multicast does not bring."""
+
+    enabled: bool = Field(
+        default=True,
+        description="Let machines of one deploy fetch chunks from each other where multicast does not reach "
+        "them.",
+    )
+    across_subnets: bool = Field(
+        default=False,
+        description="Also between subnets; else each subnet keeps to itself.",
+    )
+    port: int = Field(
+        default=9080,
+        ge=0,
+        le=65535,
+        description="TCP port on which machines serve each other; when it is taken, or 0: any.",
+    )
+    linger_seconds: int = Field(
+        default=60,
+        ge=0,
+        le=3600,
+        description="How long, at most, a machine that is done waits before it restarts, while others still "
+        "fetch from it; 0: not at all.",
+    )
+
+
 class ImagesSettings(Section):
     """The chunk store."""
 
@@ -327,6 +354,7 @@ class Settings(BaseModel):
     rescue: RescueSettings = RescueSettings()
     multicast: MulticastSettings = MulticastSettings()
     bandwidth: BandwidthSettings = BandwidthSettings()
+    peers: PeersSettings = PeersSettings()
     images: ImagesSettings = ImagesSettings()
     store: StoreSettings = StoreSettings()
     journal: JournalSettings = JournalSettings()

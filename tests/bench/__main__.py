@@ -16,6 +16,7 @@ from tests.bench import (
     later,
     multicast,
     multicast_trouble,
+    peers,
     share,
     simulation,
     store,
@@ -38,6 +39,7 @@ ENTRIES: tuple[Entry, ...] = (
     *multicast_trouble.ENTRIES,
     *simulation.ENTRIES,
     *share.ENTRIES,
+    *peers.ENTRIES,
     *later.ENTRIES,
 )
 
