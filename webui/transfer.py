@@ -75,5 +75,5 @@ FILTERS = {
     "bound_text": bound_text,
     "grade_text": grade_text,
     "priority_text": priority_text,
-    "way_text": lambda value: WAYS.get(value, value),
+    "stream_text": lambda value: WAYS.get(value, value),
 }
