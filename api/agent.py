@@ -10,16 +10,18 @@ from __future__ import annotations
 import asyncio
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
 
-from api.boot import Peer
+from api.boot import Peer, asked
 from api.v1.deps import ServicesDep
 from pxeboot.adapters.container import Services
+from pxeboot.adapters.shaper import PacedResponse
 from pxeboot.adapters.store import HASH_BYTES, MAX_HASHES, RecordReader
 from pxeboot.db.models import TaskKind, TaskState
 from pxeboot.errors import Conflict, Invalid, NotFound, Unauthorized
@@ -76,7 +78,10 @@ class ProgressBody(BaseModel):
     done: int = Field(default=0, ge=0)
     total: int = Field(default=0, ge=0)
     bytes_multicast: int = Field(default=0, ge=0)
+    bytes_peers: int = Field(default=0, ge=0)
     bytes_http: int = Field(default=0, ge=0)
+    way: str = Field(default="", max_length=20)
+    way_reason: str = Field(default="", max_length=1000)
     message: str | None = Field(default="", max_length=2000)
 
 
@@ -102,7 +107,10 @@ class OutcomeBody(BaseModel):
     verified: bool = False
     manifest: str | None = Field(default=None, max_length=64)
     bytes_multicast: int = Field(default=0, ge=0)
+    bytes_peers: int = Field(default=0, ge=0)
     bytes_http: int = Field(default=0, ge=0)
+    way: Literal["", "multicast", "peers", "http"] = ""
+    way_reason: str = Field(default="", max_length=1000)
     seconds: dict[str, float] = Field(default_factory=dict, max_length=20)
     chunks: dict[str, int] = Field(default_factory=dict, max_length=20)
     customise: list[StepBody] = Field(default_factory=list, max_length=500)
@@ -136,7 +144,7 @@ Agent = Annotated[Credential, Depends(agent)]
 
 
 @router.post("/checkin")
-def check_in(body: CheckInBody, these: ServicesDep, address: Peer) -> dict[str, Any]:
+def check_in(body: CheckInBody, request: Request, these: ServicesDep, address: Peer) -> dict[str, Any]:
     """Exchange the boot token for a credential and the task."""
     now = datetime.now(UTC)
     if len(str(body.inventory)) > 256 << 10:
@@ -154,7 +162,7 @@ def check_in(body: CheckInBody, these: ServicesDep, address: Peer) -> dict[str, 
                 same_machine=these.leases.holds,
                 settings=these.settings,
             )
-            task = _task(these, session, found.task.id) if found.task else None
+            task = _task(these, session, found.task.id, asked(request)) if found.task else None
     except Unauthorized as error:
         these.journal.record(
             "agent",
@@ -176,12 +184,14 @@ def check_in(body: CheckInBody, these: ServicesDep, address: Peer) -> dict[str, 
     }
 
 
-def _task(these: Services, session: Any, task_id: str) -> dict[str, Any]:
+def _task(these: Services, session: Any, task_id: str, address: str) -> dict[str, Any]:
     """TASK of docs/ARCHITECTURE.md §4."""
     order = checkin.order(session, task_id, these.settings)
     body = order.model_dump(exclude={"transport", "operation_id", "options"}) | order.options
     streamed = KINDS[TaskKind(order.kind)].by_multicast
-    body["session"] = these.sessions.session_for(session, task_id) if streamed else None
+    body["session"] = these.sessions.session_for(session, task_id, address) if streamed else None
+    if streamed:
+        body["peers"] = these.peers.order(session, task_id)
     return body
 
 
@@ -246,7 +256,10 @@ def progress(id: str, body: ProgressBody, these: ServicesDep, known: Agent) -> d
             done=body.done,
             total=body.total,
             bytes_multicast=body.bytes_multicast,
+            bytes_peers=body.bytes_peers,
             bytes_http=body.bytes_http,
+            way=body.way,
+            way_reason=body.way_reason,
             message=body.message or "",
             now=datetime.now(UTC),
         )
@@ -272,7 +285,10 @@ def outcome(id: str, body: OutcomeBody, these: ServicesDep, known: Agent) -> dic
             verified=body.verified,
             manifest=body.manifest,
             bytes_multicast=body.bytes_multicast,
+            bytes_peers=body.bytes_peers,
             bytes_http=body.bytes_http,
+            way=body.way,
+            way_reason=body.way_reason,
             seconds=body.seconds,
             chunks=body.chunks,
             told=told,
@@ -370,15 +386,34 @@ def get_manifest(id: str, these: ServicesDep, known: Agent) -> Response:
 
 
 @router.get("/chunks/{hash}")
-def get_chunk(hash: str, these: ServicesDep, known: Agent) -> Response:
-    """A stored frame."""
+async def get_chunk(
+    hash: str,
+    request: Request,
+    given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
+) -> Response:
+    """A stored frame, as fast as the arbiter lets the downloads of this operation be."""
+    these: Services = request.app.state.services
+    text = credential(given)
     if not _HEX.fullmatch(hash):
         raise NotFound("chunk", hash[:80])
-    return Response(
-        these.store.frame(bytes.fromhex(hash)),
+
+    # One thread for who it is and for the frame: a hop to a thread costs as much as either.
+    def read() -> tuple[str, bytes]:
+        with these.read() as session:
+            operation, task = tokens.work_of(session, text, now=datetime.now(UTC))
+        frame = these.store.frame(bytes.fromhex(hash))
+        if task:
+            these.peers.note(task, bytes.fromhex(hash))
+        return operation, frame
+
+    operation, frame = await run_in_threadpool(read)
+    answer = PacedResponse(
+        frame,
         media_type=OCTETS,
         headers={"ETag": f'"{hash}"', "Cache-Control": "private, max-age=31536000, immutable"},
     )
+    answer.gate = these.sessions.transfers.gate(operation, asked(request))
+    return answer
 
 
 @router.get("/tasks/{id}/files/{hash}")
@@ -403,11 +438,11 @@ def get_driver(id: str, path: str, these: ServicesDep, known: Agent) -> FileResp
 
 
 @router.get("/tasks/{id}/session")
-def session_of(id: str, these: ServicesDep, known: Agent) -> Response:
+def session_of(id: str, request: Request, these: ServicesDep, known: Agent) -> Response:
     """The multicast session of a deploy; 204 when there is none (any more)."""
     with these.write() as session:
         checkin.is_working(session, known, id)
-        found = these.sessions.session_for(session, id)
+        found = these.sessions.session_for(session, id, asked(request))
     if found is None:
         return Response(status_code=204)
     return JSONResponse(found)

@@ -10,7 +10,7 @@ import re
 from fastapi import FastAPI, Request, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api import agent, agent_other, boot, problems
+from api import agent, agent_other, agent_peers, boot, metrics, problems
 from api.v1 import router as admin
 from pxeboot import __version__
 from pxeboot.adapters.container import Services
@@ -68,6 +68,8 @@ def create_app(services: Services) -> FastAPI:
     app.include_router(boot.router, include_in_schema=False)
     app.include_router(agent.router, include_in_schema=False)
     app.include_router(agent_other.router, include_in_schema=False)
+    app.include_router(metrics.router)
+    app.include_router(agent_peers.router, include_in_schema=False)
     app.include_router(admin)
 
     @app.get("/healthz", include_in_schema=False)

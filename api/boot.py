@@ -263,7 +263,7 @@ def _decide(
         )
         if found.task_id:
             # The sender is up before the agent is: an agent that hears nothing turns to HTTP.
-            these.sessions.session_for(session, found.task_id)
+            these.sessions.session_for(session, found.task_id, asked(request))
     return found.decision, found.token
 
 

@@ -78,10 +78,13 @@ def assign(
 class Target:
     """One open target; :meth:`matches` and :meth:`write` may be called from any thread."""
 
-    def __init__(self, manifest: Manifest, assignment: Assignment, *, write: bool) -> None:
-        """Raises DiskTooSmall, UnsupportedDisk, DiskBusy, DiskError."""
+    def __init__(
+        self, manifest: Manifest, assignment: Assignment, *, write: bool, shared: bool = False
+    ) -> None:
+        """``shared``: beside whoever else has the disk open. Raises DiskTooSmall, UnsupportedDisk, DiskBusy,
+        DiskError."""
         self.image = manifest.disks[assignment.number]
-        self.disk = Disk(assignment.path, write=write, sector_size=self.image.sector_size)
+        self.disk = Disk(assignment.path, write=write, sector_size=self.image.sector_size, shared=shared)
         try:
             self.placement = self._placement(assignment.placement)
         except BaseException:
@@ -134,6 +137,12 @@ class Target:
         if hash == ref.hash:
             return True
         return self._parts.get(ref.index) == hash
+
+    def read(self, ref: ChunkRef) -> memoryview | None:
+        """The chunk as the image has it, None when the disk does not hold it; valid until this thread's next
+        chunk. Raises DiskError."""
+        data = read_in_place(ref.length, self._pieces(ref))
+        return data if hash_chunk(data) == ref.hash else None
 
     def write(self, ref: ChunkRef, data: memoryview) -> int:
         """Put down the used bytes of a chunk whose content was checked; how many. Raises DiskError."""

@@ -26,13 +26,14 @@ import uvicorn
 from pxeboot import __version__, logs
 from pxeboot.adapters import container
 from pxeboot.adapters.container import Services
+from pxeboot.adapters.igmp import run_queriers
 from pxeboot.adapters.interfaces import look
 from pxeboot.adapters.leaseview import LeaseView
 from pxeboot.adapters.listening import ServiceFailed, http_addresses, http_sockets, url_of
 from pxeboot.adapters.plan import Plan, make_plan
 from pxeboot.adapters.reload import Reloader
 from pxeboot.errors import AppError, ConfigError
-from pxeboot.services import attempts, auth, jobs, journal, schedules
+from pxeboot.services import attempts, auth, jobs, journal, schedules, transfers
 from pxeboot.settings import Settings, refuse
 
 log = logging.getLogger("pxeboot")
@@ -156,6 +157,7 @@ class _Daemon:
                 stack.push_async_callback(boot.stop)
                 await boot.start()
                 running += [group.create_task(part, name=name) for name, part in boot.tasks()]
+                running.append(group.create_task(self._querier(services, plan), name="querier"))
             self._allow_reload(services, Reloader(services, boot, plan.interfaces, self._path))
             web = group.create_task(self._http(http, sockets), name="http")
             log.info(
@@ -196,6 +198,15 @@ class _Daemon:
         if not self._stop.is_set():
             raise ServiceFailed("The HTTP server has ended by itself.")
 
+    async def _querier(self, services: Services, plan: Plan) -> None:
+        """Ask for IGMP memberships while the setting says so; a reload may switch it."""
+
+        def note(kind: str, sentence: str, data: dict[str, object]) -> None:
+            services.journal.record("multicast", kind, sentence, data=data)
+
+        places = [(one.name, one.address) for one in plan.interfaces]
+        await run_queriers(places, lambda: services.settings.multicast.querier, note)
+
     async def _reaper(self, services: Services) -> None:
         """Look for attempts that fell silent."""
         since = datetime.now(UTC)
@@ -230,7 +241,7 @@ class _Daemon:
         await self._every(SCHEDULE_SECONDS, look)
 
     async def _pruner(self, services: Services) -> None:
-        """Keep the journal and the rescued files within their bounds."""
+        """Keep the journal, the records of transfers and the rescued files within their bounds."""
 
         def look() -> None:
             rules = services.settings.journal
@@ -241,6 +252,7 @@ class _Daemon:
                     keep_days=rules.keep_days,
                     now=datetime.now(UTC),
                 )
+                transfers.prune(session, keep_days=rules.keep_days, now=datetime.now(UTC))
             services.forget_rescues(datetime.now(UTC))
 
         await self._every(PRUNE_SECONDS, look)
@@ -273,6 +285,7 @@ def _open(settings: Settings, plan: Plan) -> Services:
     usual = first or http_addresses(settings, ())[0]
     services = container.open_services(settings, base_url=url_of(usual, settings.http.port), address=first)
     services.base_urls = {one.address: url_of(one.address, settings.http.port) for one in plan.interfaces}
+    services.sessions.addresses = frozenset(services.base_urls)
     services.leases = LeaseView(None, beside=plan.beside)
     try:
         with services.write() as session:

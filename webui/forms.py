@@ -8,6 +8,7 @@ from typing import Any
 
 from pxeboot.errors import Invalid
 from pxeboot.services.customise_rules import CustomiseRules
+from pxeboot.transfer.arbiter import PRIORITIES
 
 
 def boot_rules(default: str, local_boot: str, menu: str, menu_seconds: str) -> dict[str, Any]:
@@ -69,6 +70,27 @@ def capture_options(form: Mapping[str, str], whole: Iterable[str]) -> dict[str, 
         "exclude_windows_files": _choice(form.get("exclude_windows_files", "")),
     }
     return {key: value for key, value in said.items() if value is not None}
+
+
+def mbit(text: str) -> float | None:
+    """A limit in Mbit/s; None for an empty field. Invalid for anything but a number above 0."""
+    text = text.strip().replace(",", ".")
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1_000_000:
+        raise Invalid(f"{text!r} is no limit; write a number of Mbit/s like 100.", field="limit_mbit")
+    return value
+
+
+def priority(text: str) -> str:
+    """One of the three. Invalid for another."""
+    if text not in PRIORITIES:
+        raise Invalid(f"{text!r} is no priority; choose low, normal or high.", field="priority")
+    return text
 
 
 def disk_rule(form: Mapping[str, str]) -> dict[str, str]:

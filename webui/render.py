@@ -17,6 +17,7 @@ from jinja2_fragments import render_block
 from markupsafe import Markup, escape
 
 from pxeboot import i18n
+from webui import transfer
 from webui.outcomes import outcome_lines
 from webui.words import FILTERS, N_, size, translated
 
@@ -50,6 +51,11 @@ STAGES = {
     "test": N_("is tested"),
     "shell": N_("debug shell is open"),
 }
+WAYS = {
+    "multicast": N_("By multicast."),
+    "peers": N_("From neighbours:"),
+    "http": N_("From the server:"),
+}
 ACTIONS = {
     "local": N_("its own disk"),
     "menu": N_("the menu"),
@@ -69,6 +75,12 @@ def state_text(context: Context, value: str) -> str:
 def stage_text(context: Context, value: str) -> str:
     """A stage as people read it."""
     return translated(context, STAGES, value)
+
+
+@pass_context
+def way_text(context: Context, value: str) -> str:
+    """By which way chunks come, as people read it, before the reason."""
+    return translated(context, WAYS, value)
 
 
 @pass_context
@@ -98,12 +110,14 @@ environment = Environment(
 environment.filters.update(
     state_text=state_text,
     stage_text=stage_text,
+    way_text=way_text,
     action_text=action_text,
     when=when,
     size=size,
     outcome_lines=outcome_lines,
 )
 environment.filters.update(FILTERS)
+environment.filters.update(transfer.FILTERS)
 # Global, because a block that is rendered alone does not run its template's imports.
 _macros = environment.get_template("macros.html").module
 environment.globals.update({name: getattr(_macros, name) for name in ("state", "bar", "empty")})

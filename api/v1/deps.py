@@ -15,7 +15,7 @@ from pxeboot.services.auth import Principal, Role
 bearer = HTTPBearer(auto_error=False, description="API token `pxb_<prefix>_<secret>`")
 
 
-def services(request: Request) -> Services:
+async def services(request: Request) -> Services:
     """The services this application was made with."""
     found: Services = request.app.state.services
     return found

@@ -99,22 +99,27 @@ async def event_stream(
 
 
 async def operation_stream(these: Services, operation_id: str) -> StreamingResponse:
-    """The operation as it is now, again at each change, and `end` when it is over. NotFound(operation)."""
+    """The operation and what it transfers as they are now, again at each change, and `end` when it is over.
+    NotFound(operation)."""
 
-    def read() -> OperationView:
+    def read() -> tuple[OperationView, str]:
         with these.read() as session:
-            return operations.get(session, operation_id)
+            found = operations.get(session, operation_id)
+        return found, these.sessions.transfers.view(operation_id).model_dump_json(by_alias=True)
 
     first = await asyncio.to_thread(read)
 
     async def body() -> AsyncIterator[str]:
         with these.journal.subscribe(lambda message: message.operation_id == operation_id) as live:
-            view, sent = first, ""
+            (view, transfer), sent, transferred = first, "", ""
             while True:
                 text = view.model_dump_json()
                 if text != sent:
                     yield encode("operation", text)
                     sent = text
+                if transfer != transferred:
+                    yield encode("transfer", transfer)
+                    transferred = transfer
                 if view.state != "running":
                     yield encode("end", json.dumps({"state": view.state}))
                     return
@@ -125,7 +130,7 @@ async def operation_stream(these: Services, operation_id: str) -> StreamingRespo
                     yield ": still here\n\n"
                 else:
                     await asyncio.sleep(SETTLE_SECONDS)
-                view = await asyncio.to_thread(read)
+                view, transfer = await asyncio.to_thread(read)
 
     return StreamingResponse(body(), media_type="text/event-stream", headers=HEADERS)
 

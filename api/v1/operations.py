@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from api.v1.deps import Admin, Cursor, IdempotencyKey, Limit, ServicesDep, Viewer
 from api.v1.idempotent import once
 from api.v1.live import operation_stream
-from pxeboot.services import operations
+from pxeboot.services import operations, transfers
+from pxeboot.services.transfer_views import OperationChange, ReasonView, TransferView, WhyView
 from pxeboot.services.views import OperationRequest, OperationView, Page
 
 router = APIRouter(tags=["operations"])
@@ -55,6 +58,40 @@ def get_operation(these: ServicesDep, who: Viewer, operation: str) -> OperationV
         return operations.get(session, operation)
 
 
+@router.patch("/operations/{operation}", operation_id="changeOperation")
+def change_operation(these: ServicesDep, who: Admin, operation: str, body: OperationChange) -> OperationView:
+    """Another limit or priority; it holds within a second, also for what is being sent."""
+    said = body.said()
+    with these.write() as session:
+        limit, _ = transfers.change(session, operation, said, actor=who.name)
+        found = operations.get(session, operation)
+    if "limit_mbit" in said:
+        these.sessions.transfers.limit_changed(operation, limit, who.name)
+    these.sessions.transfers.look_soon()
+    return found
+
+
+@router.get("/operations/{operation}/transfer", operation_id="getTransfer")
+def get_transfer(these: ServicesDep, who: Viewer, operation: str) -> TransferView:
+    """What is sent now: its streams with their rates and limits, and a line for each machine."""
+    with these.read() as session:
+        operations.get(session, operation)
+    return these.sessions.transfers.view(operation)
+
+
+@router.get("/operations/{operation}/why", operation_id="explainOperation")
+def explain_operation(these: ServicesDep, who: Viewer, operation: str) -> WhyView:
+    """Why it took as long as it did, in sentences; also while it runs."""
+    reasons = these.sessions.transfers.why(operation)
+    return WhyView(operation=operation, reasons=[ReasonView.of(reason) for reason in reasons])
+
+
+@router.get("/operations/{operation}/log", operation_id="getTransferLog")
+def get_transfer_log(these: ServicesDep, who: Viewer, operation: str) -> list[dict[str, Any]]:
+    """The record of each stream that these sentences come from (docs/bandwidth.md says what is in it)."""
+    return [record.to_json() for record in these.sessions.transfers.records(operation)]
+
+
 @router.post("/operations/{operation}:cancel", operation_id="cancelOperation")
 def cancel_operation(these: ServicesDep, who: Admin, operation: str) -> OperationView:
     """End what has not ended."""
@@ -66,5 +103,6 @@ def cancel_operation(these: ServicesDep, who: Admin, operation: str) -> Operatio
     "/operations/{operation}/events", operation_id="followOperation", response_class=StreamingResponse
 )
 async def follow_operation(these: ServicesDep, who: Viewer, operation: str) -> StreamingResponse:
-    """Server-sent events: `operation` with the whole operation at each change, then `end`."""
+    """Server-sent events: `operation` with the whole operation and `transfer` with what it transfers, each at
+    each change, then `end`."""
     return await operation_stream(these, operation)

@@ -177,12 +177,14 @@ class GroupReset(Body):
     image: str | None = Field(
         None, max_length=140, description="`debian`, `debian@3` or `debian@TAG`; default: the group's image."
     )
-    transport: Literal["multicast", "http"] = "multicast"
+    transport: Literal["multicast", "peers", "http"] = "multicast"
     force_full: bool = False
     then: Literal["reboot", "poweroff"] | None = None
     deploy: dict[str, Any] | None = Field(
         None, max_length=20, description="Options over the image's defaults (docs/api.md)."
     )
+    limit_mbit: float | None = Field(None, gt=0, le=1_000_000, description="Most it may send, in Mbit/s.")
+    priority: Literal["low", "normal", "high"] = "normal"
 
 
 class ImageCreate(Body):

@@ -8,9 +8,18 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from typing import Protocol
 
 UNKNOWN, SCANNING, WANTED, BUSY, DONE = range(5)
+
+
+class Follower(Protocol):
+    """Told, outside the lock, what has become wanted and what is on the disk: multicast receiver, peers."""
+
+    def on_wanted(self, indexes: list[int]) -> None: ...
+
+    def on_done(self, index: int) -> None: ...
 
 
 class Demand:
@@ -22,9 +31,7 @@ class Demand:
     def __init__(self, count: int) -> None:
         self.count = count
         self.skipped = 0
-        # Told, outside the lock, what has become wanted and what is on the disk: the multicast receiver.
-        self.on_wanted: Callable[[list[int]], None] = lambda indexes: None
-        self.on_done: Callable[[int], None] = lambda index: None
+        self._followers: list[Follower] = []
         self.changed = threading.Condition()
         self._states = bytearray(count)
         self._number = [count, 0, 0, 0, 0]
@@ -32,6 +39,14 @@ class Demand:
         # Every machine of a room starts its HTTP requests somewhere else, so that the server's cache is of
         # use to the others, and no part of the image is asked for by all at once.
         self._cursor = random.randrange(count) if count else 0
+
+    def follow(self, follower: Follower) -> None:
+        """Tell ``follower`` from now on."""
+        self._followers = [*self._followers, follower]
+
+    def unfollow(self, follower: Follower) -> None:
+        """Tell it no more; once more it may still be told."""
+        self._followers = [other for other in self._followers if other is not follower]
 
     def _set(self, index: int, state: int) -> None:
         self._number[self._states[index]] -= 1
@@ -45,7 +60,8 @@ class Demand:
             for index in indexes:
                 self._set(index, WANTED)
             self.changed.notify_all()
-        self.on_wanted(indexes)
+        for follower in self._followers:
+            follower.on_wanted(indexes)
         return indexes
 
     def only(self, indexes: Iterable[int]) -> None:
@@ -108,10 +124,11 @@ class Demand:
             # all fetchers for each made a scan half as dear again.
             if not good or self.complete:
                 self.changed.notify_all()
-        if good:
-            self.on_done(index)
-        else:
-            self.on_wanted([index])
+        for follower in self._followers:
+            if good:
+                follower.on_done(index)
+            else:
+                follower.on_wanted([index])
 
     def urge(self, index: int) -> None:
         """This chunk will not come by multicast."""
@@ -137,6 +154,10 @@ class Demand:
             [index for index, state in enumerate(states) if state == UNKNOWN],
             [index for index, state in enumerate(states) if state == WANTED],
         )
+
+    def is_wanted(self, index: int) -> bool:
+        """Whether this chunk is wanted and nobody works on it."""
+        return self._states[index] == WANTED
 
     @property
     def wanted(self) -> int:

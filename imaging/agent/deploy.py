@@ -1,8 +1,8 @@
 """The deploy task: bring disks to what a signed manifest says, and prove it by reading them back.
 
 The disk is the state: whatever it holds already is kept, so a deploy that was cut off goes on where it was.
-Chunks come by multicast where a session is heard, over HTTP where not; both are checked by the same hashes
-before they are written.
+Chunks come by multicast where a session is heard, else from neighbours, else over HTTP (`ladder`); all are
+checked by the same hashes before they are written.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from imaging.agent.demand import Demand
 from imaging.agent.disks import Disk, human
 from imaging.agent.errors import AgentError
 from imaging.agent.fetch import Fetchers
+from imaging.agent.ladder import Ladder
 from imaging.agent.listen import Listener
+from imaging.agent.peers import Peers
 from imaging.agent.progress import Progress
 from imaging.agent.report import Result
 from imaging.agent.restore import Restore
@@ -47,9 +49,10 @@ def deploy(
     key: bytes,
     *,
     simulated: bool,
+    lingering: list[Peers],
 ) -> Result:
     """Deploy the task's manifest to ``disks``, one per disk of the image; every chunk has been read back and
-    is right on return.
+    is right on return. What serves the neighbours is put into ``lingering``: the caller's to close.
 
     Raises ``AgentError`` and ``ImagingError`` with the codes listed in docs/agent.md. Nothing is written
     before manifest, signature, and the sizes, sector sizes and tables of all disks have been checked.
@@ -61,9 +64,13 @@ def deploy(
         assignments = plan(manifest, disks, options, console, spills)
         customiser = customise.prepare(task, disks, manifest, options.partitions, server, console, progress)
         customiser.before()
-        receive(task, manifest, assignments, server, console, progress, discard=options.discard)
+        peers = Peers(task.get("peers"), server, console, progress, str(task["id"]), manifest)
+        lingering.append(peers)
+        peers.start(assignments)
+        receive(task, manifest, assignments, server, console, progress, discard=options.discard, peers=peers)
         if options.verify:
             prove(task, manifest, assignments, server, console, progress)
+        peers.read_disks(False)
         for disk, given in zip(disks, assignments, strict=True):
             assert given.placement is not None
             afterwards(
@@ -71,6 +78,7 @@ def deploy(
                 number=given.number, spill=given.spill, simulated=simulated,
             )  # fmt: skip
     customise.finish(customiser, console, progress)
+    peers.read_disks(True)
     if not simulated:
         network_first(console)
     return Result(manifest.id)
@@ -147,12 +155,12 @@ def _spill_limit() -> int:
 
 def receive(
     task: Task, manifest: Manifest, assignments: Sequence[Assignment], server: Server, console: Console,
-    progress: Progress, *, wanted: list[int] | None = None, discard: bool = False,
+    progress: Progress, *, wanted: list[int] | None = None, discard: bool = False, peers: Peers | None = None,
 ) -> None:  # fmt: skip
     """Find out what the disks lack, and get and write it, then their tables.
 
     ``wanted`` = only these chunks, without a scan; ``discard`` = tell the disks first what they need not
-    keep.
+    keep; ``peers`` = neighbours to take chunks from.
     """
     demand = Demand(len(manifest.chunks))
     with contextlib.ExitStack() as opened:
@@ -173,7 +181,7 @@ def receive(
                 size = targets[given.number].discard(progress.check)
                 console.say(f"agent: discarded disk={given.path} bytes={size}")
         full = wanted is not None or bool(task.get("force_full")) or nothing_in_common(restore)
-        _transfer(task, manifest, restore, server, console, progress, session, full=full)
+        _transfer(task, manifest, restore, server, console, progress, session, full=full, peers=peers)
         progress.enter("write")
         # Only the chunks' bytes so far. The tables come last, all disks' content being on the medium.
         for target in targets.values():
@@ -184,13 +192,16 @@ def receive(
 
 def _transfer(
     task: Task, manifest: Manifest, restore: Restore, server: Server, console: Console, progress: Progress,
-    session: dict[str, Any] | None, *, full: bool,
+    session: dict[str, Any] | None, *, full: bool, peers: Peers | None,
 ) -> None:  # fmt: skip
     demand = restore.demand
     scan = None if full else Scan(restore)
     listener = Listener(restore, server, console, str(task["id"]), manifest.id, session)
     fetchers = Fetchers(restore, server)
+    ladder = Ladder(restore, listener, peers, fetchers, console)
     try:
+        if peers is not None:
+            peers.attach(restore, listener)
         if full:
             demand.want_all()
         # The receiver first: what passes by while we scan need not be read, nor asked for later.
@@ -208,10 +219,7 @@ def _transfer(
                 if progress.stage != "receive":
                     progress.enter("receive", _bytes(demand))
                 progress.done = (demand.done - demand.skipped) * CHUNK_SIZE
-            before = fetchers.allowed
-            now = fetchers.allow(listener.connections(time.monotonic()))
-            if now != before:
-                console.log(f"http connections {before} -> {now}")
+            ladder.step(time.monotonic())
             demand.wait(0.2)
         if progress.stage != "receive":  # what was wanted came while the rest was scanned
             progress.enter("receive", _bytes(demand))
@@ -219,6 +227,8 @@ def _transfer(
         progress.fail(error)  # the other threads must not work on, nor their own end count as the reason
         raise
     finally:
+        if peers is not None:
+            peers.detach()
         fetchers.close()
         listener.close()
         if scan is not None:

@@ -85,4 +85,4 @@ class Fetchers:
                     error.status,
                 ) from error
             raise
-        restore.put(index, frame, multicast=False)
+        restore.put(index, frame, source="http")

@@ -16,6 +16,8 @@ from imaging.agent.console import Console
 from imaging.agent.demand import Demand
 from imaging.agent.errors import AgentError
 from imaging.agent.fetch import CONNECTIONS
+from imaging.agent.hearing import Hearing
+from imaging.agent.i18n import gettext as _
 from imaging.agent.restore import Restore
 from imaging.agent.server import Server
 from imaging.multicast.thread import ReceiverStatus, ReceiverThread
@@ -36,7 +38,7 @@ def http_connections(status: ReceiverStatus | None, wanted: int, useless: float)
     """
     if status is None or status.silent or status.ended or status.error:
         return CONNECTIONS
-    if status.stalled:
+    if status.stalled or status.slow:
         return CONNECTIONS // 2
     if status.sender is SenderState.GATHERING or not status.heard:
         return 0  # before the first announce `silent` decides, after 3 s
@@ -80,8 +82,13 @@ class Listener:
             threading.Thread(target=self._work, name=f"multicast-{number}", daemon=True)
             for number in range(max(2, min(4, os.cpu_count() or 2)))
         ]
-        self._demand.on_wanted = self._want
-        self._demand.on_done = self._got
+        self._hearing: Hearing | None = None
+        self._heard = 0  # datagrams
+        self._muted = False
+        self._unavailable = ""
+        self.reason = ""
+        """Why HTTP or peers must help; empty while multicast does it alone."""
+        self._demand.follow(self)
 
     def start(self, scanning: bool) -> None:
         """Join the session, if there is one; ``scanning`` = chunks not yet known are welcome."""
@@ -95,7 +102,7 @@ class Listener:
         """The scan is over: what is wanted now is all."""
         self._scanning = False
         if self._receiver is not None:
-            self._receiver.scanning(False)
+            self._receiver.scanning(self._muted)
 
     def close(self) -> None:
         """Leave the session and end the workers; frames not yet written are dropped."""
@@ -105,7 +112,7 @@ class Listener:
         for worker in self._workers:
             if worker.ident is not None:
                 worker.join(30)
-        self._demand.on_wanted, self._demand.on_done = lambda indexes: None, lambda index: None
+        self._demand.unfollow(self)
         self._server.close()
 
     def connections(self, now: float) -> int:
@@ -116,7 +123,49 @@ class Listener:
             self._useful_at = now
         if status is None or status.silent or status.ended or status.error:
             self._ask(now)
-        return http_connections(status, self._demand.wanted, now - self._useful_at)
+        if receiver is not None and status is not None:
+            self._mute(receiver, status.silent)
+        connections = http_connections(status, self._demand.wanted, now - self._useful_at)
+        self.reason = self._explain(status, now) if connections else ""
+        if self._hearing is not None and status is not None and status.received != self._heard:
+            self._heard = status.received
+            self._hearing.heard(now)
+        return connections
+
+    def server_sent(self, datagrams: int, now: float) -> None:
+        """The server says how many datagrams of this session it has sent."""
+        if self._hearing is not None:
+            self._hearing.told(datagrams, now)
+
+    def _explain(self, status: ReceiverStatus | None, now: float) -> str:
+        """Why multicast does not do it alone, in the agent's language."""
+        if status is None:
+            return self._unavailable or _("There is no multicast session.")
+        if status.error or status.ended:
+            return _("Multicast has ended: {reason}.").format(reason=status.error or status.ended)
+        if status.silent and self._hearing is not None:
+            return self._hearing.explain(now)
+        if status.stalled:
+            return _("Too much of the multicast stream is lost on its way to this machine.")
+        return _("The multicast stream brings nothing that this machine lacks.")
+
+    def _mute(self, receiver: ReceiverThread, silent: bool) -> None:
+        """Whoever hears nothing asks for nothing: else the server sends for somebody who is deaf, on the link
+        that his neighbours and HTTP need. What passes by is taken all the same, and the announces tell when
+        there is something to hear again.
+        """
+        if silent == self._muted:
+            return
+        self._muted = silent
+        unknown, wanted = self._demand.open_indexes()
+        receiver.scanning(silent or self._scanning)
+        if silent:
+            for index in wanted:
+                receiver.got(index)
+            receiver.welcome([*unknown, *wanted])
+        else:
+            self._useful_at = time.monotonic()
+            receiver.want(wanted)
 
     # -- the session ---------------------------------------------------------------------------------------
 
@@ -140,18 +189,23 @@ class Listener:
     def _join(self, session: Session) -> None:
         try:
             host, port = session["report"]
+            address = own_address(str(host), int(port))
+            hearing = Hearing(str(session["group"]), address, time.monotonic())
             receiver = ReceiverThread(
                 session,
                 self._demand.count,
                 lambda index, frame: self._frames.put((receiver, index, frame)),
-                interface=own_address(str(host), int(port)),
+                interface=address,
                 on_lost=lambda index, reason: self._demand.urge(index),
                 manifest=self._manifest,
             )
         except (OSError, ValueError, TypeError, KeyError) as error:
             # No multicast on this machine is no failure: HTTP brings the same chunks.
-            self._console.say(f"agent: multicast unavailable reason={error or type(error).__name__}")
+            self._unavailable = str(error) or type(error).__name__
+            self._console.say(f"agent: multicast unavailable reason={self._unavailable}")
             return
+        self._hearing, self._muted, self._unavailable = hearing, False, ""
+        self._heard = 0
         receiver.scanning(self._scanning)
         # First the reference, then the picture: what becomes wanted in between is told twice, not never.
         self._receiver = receiver
@@ -177,12 +231,16 @@ class Listener:
 
     # -- chunks --------------------------------------------------------------------------------------------
 
-    def _want(self, indexes: list[int]) -> None:
+    def on_wanted(self, indexes: list[int]) -> None:
+        """Of the demand: these have become wanted."""
         receiver = self._receiver
-        if receiver is not None:
+        if receiver is not None and self._muted:
+            receiver.welcome(indexes)
+        elif receiver is not None:
             receiver.want(indexes)
 
-    def _got(self, index: int) -> None:
+    def on_done(self, index: int) -> None:
+        """Of the demand: this one is on the disk."""
         receiver = self._receiver
         if receiver is not None:
             receiver.got(index)
@@ -198,7 +256,7 @@ class Listener:
                     # Somebody else has it or is at it; should that fail, it becomes wanted and asked for
                     # again.
                     receiver.got(index)
-                elif restore.put(index, frame, multicast=True):
+                elif restore.put(index, frame, source="multicast"):
                     self._useful_at = time.monotonic()
                 else:
                     receiver.reject(index)

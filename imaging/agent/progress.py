@@ -7,7 +7,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from typing import Any
+from typing import Any, Literal
 
 from imaging.agent.console import Console
 from imaging.agent.disks import human
@@ -16,6 +16,9 @@ from imaging.agent.server import Server
 
 _EVERY = 1.0  # seconds, ± 25 %: a room that started together must not report together
 _CALL_SECONDS = 5.0
+
+Source = Literal["multicast", "peers", "http"]
+Way = Literal["", "multicast", "peers", "http"]
 
 STAGES = ("inventory", "scan", "receive", "write", "verify", "customise", "upload", "wipe", "test", "shell")
 
@@ -31,7 +34,10 @@ class Progress:
         self.stop = server.stop
         self.seconds: dict[str, float] = {}
         self.bytes_multicast = 0
+        self.bytes_peers = 0
         self.bytes_http = 0
+        self.way: Way = ""  # by which chunks come now
+        self.way_reason = ""  # why not by a better one
         self.stage = "inventory"
         self.done = self.total = 0
         self.message = ""
@@ -94,13 +100,27 @@ class Progress:
         self.seconds[self.stage] = self.seconds.get(self.stage, 0.0) + now - self._changed_at
         self._changed_at = now
 
-    def add(
-        self, *, done: int = 0, multicast: int = 0, http: int = 0, kept: int = 0, written: int = 0
-    ) -> None:
-        """Count units of the stage, received frame bytes, and chunks."""
+    def received(self, source: Source, size: int, *, written: int) -> None:
+        """Count the bytes of a frame by where it came from, and whether it was written."""
+        with self._lock:
+            if source == "multicast":
+                self.bytes_multicast += size
+            elif source == "peers":
+                self.bytes_peers += size
+            else:
+                self.bytes_http += size
+            self.chunks["written"] += written
+
+    def goes_by(self, way: Way, reason: str) -> None:
+        """Chunks come by this way from now on; ``reason``: why not by a better one."""
+        if way != self.way:
+            self._console.say(f"agent: way={way}" + (f" reason={reason}" if reason else ""))
+        self.way, self.way_reason = way, reason
+
+    def add(self, *, done: int = 0, http: int = 0, kept: int = 0, written: int = 0) -> None:
+        """Count units of the stage, frame bytes over HTTP, and chunks."""
         with self._lock:
             self.done += done
-            self.bytes_multicast += multicast
             self.bytes_http += http
             self.chunks["kept"] += kept
             self.chunks["written"] += written
@@ -135,7 +155,10 @@ class Progress:
                 "done": self.done,
                 "total": self.total,
                 "bytes_multicast": self.bytes_multicast,
+                "bytes_peers": self.bytes_peers,
                 "bytes_http": self.bytes_http,
+                "way": self.way,
+                "way_reason": self.way_reason[:500],
                 "message": self.message[:500],
             }
 
@@ -144,8 +167,9 @@ class Progress:
         while not self._finished.wait(0.2):
             now = time.monotonic()
             body = self.snapshot()
-            multicast, http = (human(n).replace(" ", "") for n in (self.bytes_multicast, self.bytes_http))
-            note = f"multicast={multicast} http={http} {self.message}".strip()
+            sizes = (self.bytes_multicast, self.bytes_peers, self.bytes_http)
+            multicast, peers, http = (human(size).replace(" ", "") for size in sizes)
+            note = f"multicast={multicast} peers={peers} http={http} {self.message}".strip()
             self._console.progress(self.stage, self.done, self.total, note)
             if now >= next_call:
                 next_call = now + self._every * random.uniform(0.75, 1.25)

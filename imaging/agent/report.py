@@ -65,7 +65,10 @@ def outcome(result: Result | None, error: BaseException | None, progress: Progre
         "verified": progress.verified,
         "manifest": result.manifest if result else None,
         "bytes_multicast": progress.bytes_multicast,
+        "bytes_peers": progress.bytes_peers,
         "bytes_http": progress.bytes_http,
+        "way": progress.way,
+        "way_reason": progress.way_reason[:500],
         "seconds": {stage: round(seconds, 3) for stage, seconds in progress.seconds.items()},
         "chunks": dict(progress.chunks),
         **progress.notes,
@@ -90,7 +93,7 @@ def deliver(server: Server, console: Console, task: str, body: dict[str, Any], d
     console.say(
         f"agent: outcome ok={str(body['ok']).lower()} verified={str(body['verified']).lower()} "
         f"code={body['code'] or '-'} "
-        f"multicast={body['bytes_multicast']} http={body['bytes_http']} "
+        f"multicast={body['bytes_multicast']} peers={body['bytes_peers']} http={body['bytes_http']} "
         + " ".join(f"{stage}={seconds}" for stage, seconds in body["seconds"].items())
     )
     then = answer.get("then", default_then)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from imaging.agent.demand import Demand
-from imaging.agent.progress import Progress
+from imaging.agent.progress import Progress, Source
 from imaging.chunks import open_in_place
 from imaging.errors import ChunkInvalid
 from imaging.manifest import Manifest
@@ -27,6 +27,7 @@ class Restore:
         self.chunks = manifest.chunks
         self.demand = demand
         self.progress = progress
+        self.kept: Callable[[int, bytes], None] = lambda index, frame: None  # told each good frame
         self._targets = targets
         self._bad: dict[int, int] = {}
         self._lock = threading.Lock()
@@ -42,11 +43,11 @@ class Restore:
         chunk = self.chunks[index]
         return self._targets[chunk.disk].matches(chunk)
 
-    def put(self, index: int, frame: bytes, *, multicast: bool) -> bool:
+    def put(self, index: int, frame: bytes, *, source: Source) -> bool:
         """Check the frame of a *claimed* chunk, write it, and give the claim back; False when it was damaged.
 
-        Raises ChunkInvalid when this chunk has come damaged too often, DiskError when the disk cannot be
-        written.
+        Raises ChunkInvalid when the server itself gave this chunk damaged too often, DiskError when the disk
+        cannot be written.
         """
         good = False
         chunk = self.chunks[index]
@@ -56,16 +57,17 @@ class Restore:
                 raise ChunkInvalid(chunk.hash, f"it has {len(data)} bytes, not {chunk.length}")
             self._targets[chunk.disk].write(chunk, data)
             good = True
+            self.kept(index, frame)
         except ChunkInvalid:
-            # Datagrams may come from anybody: the receiver gives such a chunk up, and it comes over HTTP.
+            # Datagrams may come from anybody: the receiver gives such a chunk up, and it comes over HTTP. A
+            # neighbour that gives one is left.
+            if source != "http":
+                return False
             with self._lock:
-                self._bad[index] = self._bad.get(index, 0) + (not multicast)
+                self._bad[index] = self._bad.get(index, 0) + 1
                 if self._bad[index] >= _MAX_BAD:
                     raise
         finally:
-            size = len(frame)
-            self.progress.add(
-                multicast=size if multicast else 0, http=0 if multicast else size, written=1 if good else 0
-            )
+            self.progress.received(source, len(frame), written=1 if good else 0)
             self.demand.finish(index, good)
         return good

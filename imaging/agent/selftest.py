@@ -26,6 +26,7 @@ MODULES = (
     "imaging.agent.tasks",
     "imaging.agent.capture",
     "imaging.agent.deploy",
+    "imaging.agent.peers",
     "imaging.agent.customise",
     "imaging.agent.register",
 )

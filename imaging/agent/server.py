@@ -283,6 +283,21 @@ class Server:
         """The archive is whole: ``{"size", "blake3", "files", …}`` → ``{"id"}``."""
         return self._post(f"/agent/v1/tasks/{task}/rescue", facts)
 
+    def grant(self, task: str, hashes: list[bytes]) -> tuple[int, bytes] | None:
+        """Any one of these chunks that the server has given to no neighbour of ours lately: its place in
+        ``hashes`` and its frame, not yet checked. None: all of them are with neighbours."""
+        answer = self.call("POST", f"/agent/v1/tasks/{task}/chunk", b"".join(hashes), _OCTETS)
+        if answer.status == 204:
+            return None
+        place = answer.headers.get("x-pxeboot-place", "")
+        if not place.isdigit() or not int(place) < len(hashes):
+            raise AgentError("server-answer", "The server does not say which chunk it gives.")
+        return int(place), answer.body
+
+    def peers(self, task: str, body: Json) -> Json:
+        """``{"neighbours", "connections", "others", "needed", "sent"}`` (docs/peers.md)."""
+        return self._post(f"/agent/v1/tasks/{task}/peers", body)
+
     def session(self, task: str) -> Json | None:
         """The multicast session of the task, ``None`` when there is none (any more)."""
         answer = self.call("GET", f"/agent/v1/tasks/{task}/session")

@@ -10,6 +10,7 @@ from imaging.agent.console import Console
 from imaging.agent.disks import Disk, file_disk, given_paths, list_disks
 from imaging.agent.errors import AgentError
 from imaging.agent.i18n import gettext as _
+from imaging.agent.peers import Peers
 from imaging.agent.progress import Progress
 from imaging.agent.report import Result, deliver, outcome, print_failure
 from imaging.agent.server import Server
@@ -37,9 +38,10 @@ def perform(
         console.say(_("Capturing this machine's disk as image {name}.").format(name=image.get("name", "?")))
     result: Result | None = None
     error: BaseException | None = None
+    lingering: list[Peers] = []
     with Progress(id, server, console) as progress:
         try:
-            result = _dispatch(kind, task, server, console, key, disk, progress, simulated)
+            result = _dispatch(kind, task, server, console, key, disk, progress, simulated, lingering)
         except (Exception, KeyboardInterrupt) as caught:
             # A failure that stopped other threads may reach us second hand; the first reason counts.
             error = progress.reason or caught
@@ -50,6 +52,11 @@ def perform(
     except AgentError as lost:
         print_failure(console, lost)
         return 1, then
+    finally:
+        for peers in lingering:
+            if error is None:
+                peers.linger()
+            peers.close()
     if error is None:
         console.say(_("Done."))
     else:
@@ -59,7 +66,7 @@ def perform(
 
 def _dispatch(
     kind: str, task: Task, server: Server, console: Console, key: bytes, disk: str | None, progress: Progress,
-    simulated: bool,
+    simulated: bool, lingering: list[Peers],
 ) -> Result:  # fmt: skip
     if kind == "inventory":
         return Result()
@@ -81,7 +88,7 @@ def _dispatch(
     targets = find_targets(task, disk)
     for target in targets:
         console.say(_("Disk: {disk}.").format(disk=target.described()))
-    return deploy(task, targets, server, console, progress, key, simulated=simulated)
+    return deploy(task, targets, server, console, progress, key, simulated=simulated, lingering=lingering)
 
 
 OTHERS: dict[str, Any] = {

@@ -31,16 +31,24 @@ class Disk:
     physical size where it is larger and sane, else 0: what an image keeps of it.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, write: bool = False, sector_size: int = 0) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        write: bool = False,
+        sector_size: int = 0,
+        shared: bool = False,
+    ) -> None:
         """Open ``path``; for a plain file ``sector_size`` is assumed (0 = look for a table, else 512).
 
-        Raises DiskBusy when a partition is mounted or another program holds the disk, DiskError,
-        UnsupportedDisk.
+        ``shared``: beside whoever else has it, to read only. Raises DiskBusy when a partition is mounted or
+        another program holds the disk, DiskError, UnsupportedDisk.
         """
         self.path = os.fspath(path)
         try:
             self.is_block = stat.S_ISBLK(os.stat(self.path).st_mode)
-            flags = (os.O_RDWR if write else os.O_RDONLY) | os.O_CLOEXEC | (os.O_EXCL if self.is_block else 0)
+            alone = self.is_block and not shared
+            flags = (os.O_RDWR if write else os.O_RDONLY) | os.O_CLOEXEC | (os.O_EXCL if alone else 0)
             self.fd = _open_patiently(self.path, flags)
         except OSError as error:
             if error.errno == errno.EBUSY:

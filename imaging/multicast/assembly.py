@@ -1,25 +1,28 @@
-"""Unfinished chunks: symbols in any order become a frame, within a bound of memory."""
+"""Unfinished chunks: symbols in any order, parity among them, become a frame within a bound of memory."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from .fec import Codec, blocks_of, rows_of, sources_of
 from .wire import symbols_of
 
 
 class Partial:
-    """One chunk on its way: the symbols that are here, and since when the others are asked for one by one."""
+    """One chunk on its way: the symbols that are here, and since when parity for the others is asked for."""
 
-    __slots__ = ("length", "missing", "parts", "repair_since", "touched")
+    __slots__ = ("blocks", "length", "missing", "parity", "parts", "repair_since", "touched")
 
     def __init__(self, length: int, symbols: int) -> None:
         self.length = length
+        self.blocks = blocks_of(symbols)
         self.parts: list[bytes | None] = [None] * symbols
-        self.missing = symbols
+        self.missing = symbols  # of the source symbols
+        self.parity: dict[int, bytes] = {}  # by parity number: block + blocks × row
         self.touched = 0.0
         self.repair_since: float | None = None
 
     def add(self, first: int, payloads: Sequence[bytes]) -> int:
-        """Put in consecutive symbols; how many of them were new."""
+        """Put in consecutive source symbols; how many of them were new."""
         parts, count = self.parts, len(payloads)
         fresh = parts[first : first + count].count(None)
         if fresh == count:
@@ -31,13 +34,45 @@ class Partial:
         self.missing -= fresh
         return fresh
 
-    def frame(self) -> bytes:
-        """The stored frame; call it when nothing is missing."""
+    def add_parity(self, number: int, payload: bytes) -> int:
+        """Put in a parity symbol; 1 if it helps, 0 if not (there already, no such row, block complete)."""
+        block, row = number % self.blocks, number // self.blocks
+        here = self.parts[block :: self.blocks]
+        if number in self.parity or row >= rows_of(len(here)) or None not in here:
+            return 0
+        self.parity[number] = payload
+        return 1
+
+    def deficits(self) -> tuple[int, ...]:
+        """How many symbols more each block needs."""
+        blocks = self.blocks
+        lacking = [self.parts[block::blocks].count(None) for block in range(blocks)]
+        for number in self.parity:
+            lacking[number % blocks] -= 1
+        return tuple(max(0, count) for count in lacking)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the frame can be had."""
+        if self.missing > len(self.parity):
+            return False
+        return not self.missing or not any(self.deficits())
+
+    def frame(self, codec: Codec) -> bytes:
+        """The stored frame; call it when `complete`."""
+        for block in range(self.blocks if self.missing else 0):
+            here = self.parts[block :: self.blocks]
+            if None in here:
+                rows = {n // self.blocks: p for n, p in self.parity.items() if n % self.blocks == block}
+                self.parts[block :: self.blocks] = codec.decode(here, rows)
         return b"".join(part for part in self.parts if part is not None)[: self.length]
 
-    def missing_bits(self) -> int:
-        """Bit i set: symbol i is missing."""
-        return int("".join("1" if part is None else "0" for part in reversed(self.parts)), 2)
+    def worst_share(self) -> float:
+        """What the worst block lacks, as a share of its symbols."""
+        symbols = len(self.parts)
+        return max(
+            count / sources_of(symbols, self.blocks, block) for block, count in enumerate(self.deficits())
+        )
 
 
 class Opened(NamedTuple):

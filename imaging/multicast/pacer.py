@@ -15,14 +15,16 @@ class TokenBucket:
     """Paces `rate` bits per second; times are seconds of any monotonic clock.
 
     After a pause up to `owed` seconds' worth is made up for, at `peak` times the rate, except for `slack`
-    seconds' worth that may go at once (no timer is exact). With the rate at 95 % of a link,
-    a peak of 1.05 still fits it.
+    seconds' worth that may go at once (no timer is exact: on a busy machine a sleeper wakes up ten to fifty
+    milliseconds late, and with less slack than that the rate is never reached). `slack` may change at any
+    time. With the rate at 95 % of a link, a peak of 1.05 still fits it.
     """
 
-    __slots__ = ("_average_due", "_owed", "_peak", "_peak_due", "_rate", "_slack")
+    __slots__ = ("_average_due", "_owed", "_peak", "_peak_due", "_rate", "behind", "slack")
 
-    def __init__(self, rate: float, *, slack: float = 0.005, peak: float = 1.05, owed: float = 0.2) -> None:
-        self._slack, self._peak, self._owed = slack, peak, owed
+    def __init__(self, rate: float, *, slack: float = 0.05, peak: float = 1.05, owed: float = 0.2) -> None:
+        self.slack, self._peak, self._owed = slack, peak, owed
+        self.behind = 0.0  # the most, in seconds, that it was behind its schedule since this was set to 0
         self._average_due = self._peak_due = float("-inf")
         self.rate = rate
 
@@ -44,8 +46,10 @@ class TokenBucket:
     def take(self, size: int, now: float) -> None:
         """Charge `size` bytes (overheads included) that go out now."""
         seconds = size * 8 / self._rate
+        if self._average_due > now - 10:  # not before the first, nor after a pause that nobody told us of
+            self.behind = max(self.behind, now - self._average_due)
         self._average_due = max(self._average_due, now - self._owed) + seconds
-        self._peak_due = max(self._peak_due, now - self._slack) + seconds / self._peak
+        self._peak_due = max(self._peak_due, now - self.slack) + seconds / self._peak
 
     def rest(self, now: float) -> None:
         """There is nothing to send now: this pause is not to be made up for."""

@@ -22,19 +22,13 @@ from typing import Any
 
 from imaging.errors import ImagingError
 
+from .cutting import ChunkUnavailable
+from .events import ChunkSkipped, ClassChanged, ReceiverJoined, ReceiverLeft, SenderEvent, SweepStarted
 from .pacer import WIRE_OVERHEAD
-from .sender import (
-    ChunkSkipped,
-    ChunkUnavailable,
-    Event,
-    ReceiverJoined,
-    ReceiverLeft,
-    Sender,
-    SenderSettings,
-    SweepStarted,
-)
+from .sender import Sender
+from .settings import SenderSettings
 from .udp import SenderSocket, link_mbit
-from .wire import MAX_SYMBOL, MIN_SYMBOL, SYMBOL_SIZE, SenderState
+from .wire import MAX_SYMBOL, MIN_SYMBOL, VERSION, SenderState
 
 STATE_EVERY = 0.5  # s
 _ORDER_WAIT = 30.0  # s for the first line
@@ -76,7 +70,9 @@ def parse_order(line: bytes | str) -> Order:
         if rate is None:
             # 95 % leaves room for DHCP, HTTP and the reports of others on the same link.
             rate = (link_mbit(interface) or 1000) * _SHARE_OF_LINK
-        symbol = int(session.get("symbol") or SYMBOL_SIZE)
+        if (version := session.get("version", 1)) != VERSION:
+            raise OrderError(f"The order is of version {version} of the protocol, this sender of {VERSION}.")
+        symbol = int(session["symbol"])
         if not MIN_SYMBOL <= symbol <= MAX_SYMBOL:
             raise OrderError(f"A symbol of {symbol} bytes is out of range ({MIN_SYMBOL} to {MAX_SYMBOL}).")
         if float(rate) <= 0:
@@ -88,7 +84,9 @@ def parse_order(line: bytes | str) -> Order:
             symbol_size=symbol,
             gather=10.0 if gather is None else float(gather),
             expected=None if expected is None else int(expected),
+            adapt=bool(order.get("adapt", True)),
             key=bytes.fromhex(key) if key else None,
+            encrypt=bool(session.get("encrypt")),
         )
         if order.get("hold_seconds") is not None:
             settings = replace(settings, hold=float(order["hold_seconds"]))
@@ -237,7 +235,9 @@ class Runner:
             try:
                 change = json.loads(line)
                 if "rate_mbit" in change:
-                    self.sender.bucket.rate = float(change["rate_mbit"]) * 1e6
+                    rate = float(change["rate_mbit"]) * 1e6
+                    self.sender.set_rate(rate)
+                    self.sock.queue(rate)
                 if "expected" in change:
                     expected = change["expected"]
                     self.sender.settings = replace(
@@ -257,7 +257,7 @@ class Runner:
         elif now - self._failing_since > _BROKEN_AFTER:
             raise OrderError(f"Nothing can be sent on {self.order.interface}: {self.sock.last_error}.")
 
-    def _tell(self, event: Event) -> None:
+    def _tell(self, event: SenderEvent) -> None:
         if isinstance(event, ReceiverJoined):
             self.emit("receiver-joined", receiver=f"{event.receiver:016x}", address=_host(event.address))
         elif isinstance(event, ReceiverLeft):
@@ -266,6 +266,14 @@ class Runner:
                 receiver=f"{event.receiver:016x}",
                 address=_host(event.address),
                 reason=event.reason,
+            )
+        elif isinstance(event, ClassChanged):
+            self.emit(
+                "receiver-slow" if event.slow else "receiver-recovered",
+                receiver=f"{event.receiver:016x}",
+                address=_host(event.address),
+                loss=round(event.loss, 4),
+                backlog=event.backlog,
             )
         elif isinstance(event, SweepStarted):
             self.emit("sweep-started", receivers=event.receivers)
@@ -280,13 +288,14 @@ class Runner:
         on_wire = counters.bytes_sent + counters.datagrams * WIRE_OVERHEAD
         rate = (on_wire - self._last_bytes) * 8 / (now - self._last_state) / 1e6
         self._last_state, self._last_bytes = now, on_wire
-        wanted = sender.wanted()
+        wanted = sender.wanted(now)
         self.emit(
             "state",
-            state=sender.state.name.lower(),
+            state=sender.state(now).name.lower(),
             receivers=len(sender.peers),
             wanted=wanted,
             rate_mbit=round(rate, 3),
+            limit_mbit=round(sender.controller.rate / 1e6, 3),
             segmentation=self.sock.segmenting,
             send_errors=self.sock.errors,
             **asdict(counters),
@@ -299,13 +308,15 @@ class Runner:
                     "received": peer.received,
                     "lost": peer.lost,
                     "backlog": peer.backlog,
+                    "loss": round(peer.loss, 4),
+                    "slow": peer.slow,
                 }
                 for receiver, peer in sender.peers.items()
             ],
         )
         busy = any(peer.wanted for peer in sender.peers.values())
         # Machines may take minutes to boot: a session nobody has come to yet is the daemon's to end.
-        if busy or self.order.idle is None or sender.state is SenderState.GATHERING:
+        if busy or self.order.idle is None or sender.state(now) is SenderState.GATHERING:
             self._idle_since = None
         elif self._idle_since is None:
             self._idle_since = now
@@ -331,6 +342,7 @@ def main() -> int:
         sock = SenderSocket(
             order.interface, order.report[1], order.group, order.port, ttl=order.ttl, loop=order.loop
         )
+        sock.queue(order.settings.rate)
         runner = Runner(order, sender, sock, orders, emitter.emit)
         signal.signal(signal.SIGTERM, lambda number, stack: setattr(runner, "stopping", "signal"))
         emitter.emit(

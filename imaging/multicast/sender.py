@@ -7,33 +7,37 @@ one makes demand behind the pointer. A chunk just sent is held out until reports
 arrive.
 """
 
-from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from .cipher import FrameCipher
+from .controller import RateController
+from .cutting import ChunkUnavailable, Cutter, Work
+from .events import ChunkSkipped, ClassChanged, ReceiverJoined, ReceiverLeft, SenderEvent, SweepStarted
+from .fec import Codec, blocks_of
+from .fec import codec as best_codec
+from .fitness import SLOW_LOSS
 from .pacer import BURST_SEGMENTS, WIRE_OVERHEAD, TokenBucket
+from .peers import Peer, Peers
 from .ranges import bit_ranges, next_bit
+from .repairs import Repairs
+from .reports import ReceiverState, Report, parse_report
+from .settings import SenderSettings
 from .wire import (
-    HEADER_SIZE,
-    MAX_FRAME,
-    SYMBOL_SIZE,
     Announce,
-    ReceiverState,
-    Report,
+    Kind,
     SenderState,
     WireError,
-    ahead,
     data_head,
     encode_announce,
     make_seal,
-    parse_report,
-    symbols_of,
+    prefix_of,
 )
 
-
-class ChunkUnavailable(Exception):
-    """Raised by a chunk source that cannot give a chunk; `str` is the reason."""
+_SLACK = 0.002, 0.2  # s; bounds of the bucket's slack
+_POLLS = 8  # in a row, when there is nothing to send and somebody waits
+_POLL = 0.03  # s between two of them
 
 
 class Batch(NamedTuple):
@@ -44,76 +48,13 @@ class Batch(NamedTuple):
     segments: int  # how many datagrams
 
 
-@dataclass(frozen=True)
-class SenderSettings:
-    """Times in seconds, `rate` in bits per second on the wire (Ethernet framing included)."""
-
-    rate: float = 950e6
-    symbol_size: int = SYMBOL_SIZE
-    gather: float = 10.0  # after the first report ...
-    expected: int | None = None  # ... or until so many receivers have reported
-    hold: float = 1.5  # a chunk just sent stays out of the sweep for so long
-    forget: float = 3.0  # a receiver silent for so long counts no more
-    # Half a second below the receivers' patience of 1 s, so that one lost announce makes nobody rejoin.
-    announce: float = 0.4
-    max_receivers: int = 4096
-    reports_per_second: int = 2000  # what the sender is ready to read; spread over the receivers by the hint
-    key: bytes | None = None
-
-
-class ReceiverJoined(NamedTuple):
-    """A receiver reported for the first time (or again after it was forgotten)."""
-
-    receiver: int
-    address: Hashable
-
-
-class ReceiverLeft(NamedTuple):
-    """A receiver counts no more; reason is `left` or `silent`."""
-
-    receiver: int
-    address: Hashable
-    reason: str
-
-
-class SweepStarted(NamedTuple):
-    """The gather window is over."""
-
-    receivers: int
-
-
-class ChunkSkipped(NamedTuple):
-    """The chunk source could not give this chunk; it is left out and announced as unavailable."""
-
-    chunk: int
-    reason: str
-
-
-Event = ReceiverJoined | ReceiverLeft | SweepStarted | ChunkSkipped
-
-
-@dataclass
-class Peer:
-    """What a receiver said last."""
-
-    address: Hashable
-    heard: float
-    state: ReceiverState = ReceiverState.RECEIVING
-    wants: int = 0
-    wanted: int = 0
-    received: int = 0
-    lost: int = 0
-    backlog: int = 0
-    number: int = 0
-
-
 @dataclass
 class Counters:
     """Totals since the start."""
 
     chunks_sent: int = 0  # whole chunks, repeats included
     chunks_resent: int = 0  # of these, those that had been sent before
-    symbols_repaired: int = 0
+    parity_sent: int = 0  # datagrams
     datagrams: int = 0
     bytes_sent: int = 0  # UDP payload
     bad_reports: int = 0
@@ -129,34 +70,29 @@ class Sender:
         chunks: int,
         frame: Callable[[int], bytes],
         settings: SenderSettings,
+        codec: Codec | None = None,
     ) -> None:
-        self.session = session
-        self.settings = settings
-        self.chunks = chunks
+        self.session, self.settings, self.chunks = session, settings, chunks
         self.counters = Counters()
-        self.peers: dict[int, Peer] = {}
+        self.peers = Peers()
         self.unavailable = 0  # bit set
         self.bucket = TokenBucket(settings.rate)
+        self.controller = RateController(settings.rate)
         self._manifest = manifest
-        self._source = frame
         self._seal = make_seal(settings.key)
-        self._events: list[Event] = []
-        self._first_report: float | None = None
-        self._sweeping = False
-        self._ended = False
-        self._union = 0
-        self._union_stale = False
+        cipher = FrameCipher(settings.key, session) if settings.key and settings.encrypt else None
+        self._cutter = Cutter(frame, settings.symbol_size, codec or best_codec(), cipher)
+        self._data, self._parity = prefix_of(Kind.DATA, session), prefix_of(Kind.PARITY, session)
+        self._events: list[SenderEvent] = []
+        self._first_report: float | None = None  # of somebody who wants something
+        self._last_join = float("-inf")
+        self._sweeping = self._ended = False
+        self._polls, self._next_poll = 0, float("-inf")
         self._pointer = 0
-        self._held = 0
-        self._holds: deque[tuple[float, int]] = deque()
-        self._last: dict[int, tuple[int, float]] = {}  # chunk -> sequence of its last symbol, end of its hold
+        self._repairs = Repairs(settings.hold)
         self._ever = 0  # bit set of chunks sent at least once
-        self._repairs: dict[int, int] = {}  # chunk -> bit set of symbols
-        self._current: tuple[int, memoryview, int, list[int]] | None = (
-            None  # chunk, frame, length, symbols to go
-        )
+        self._work: Work | None = None
         self._position = 0
-        self._cache: dict[int, tuple[memoryview, int]] = {}
         self._sequence = 0
         self._next_announce = self._next_look = float("-inf")
 
@@ -169,55 +105,48 @@ class Sender:
         except WireError:
             self.counters.bad_reports += 1
             return
-        peer = self.peers.get(report.receiver)
-        if peer is None:
-            if report.state is ReceiverState.LEAVING or len(self.peers) >= self.settings.max_receivers:
+        peers = self.peers
+        if report.receiver not in peers:
+            if report.state is ReceiverState.LEAVING or len(peers) >= self.settings.max_receivers:
                 return
-            peer = self.peers[report.receiver] = Peer(address, now, number=report.number)
+            peers[report.receiver] = Peer(address, now, number=report.number)
             self._events.append(ReceiverJoined(report.receiver, address))
-        elif -1024 < ahead(report.number, peer.number) < 0:
-            return  # overtaken on the way by a newer one
+            self._last_join = now
+        elif peers.overtaken(report):
+            return
         if report.state is ReceiverState.LEAVING:
             self._forget(report.receiver, "left")
             return
-        peer.address, peer.heard, peer.state, peer.number = address, now, report.state, report.number
-        peer.received, peer.lost, peer.backlog = report.received, report.lost, report.backlog
-        peer.wanted = report.wanted
-        span = ((1 << report.count) - 1) << report.first
-        wants = peer.wants & ~span | report.wants << report.first
-        if wants != peer.wants:
-            peer.wants = wants
-            self._union_stale = True
-        self._note_repairs(report, now)
+        peer = peers[report.receiver]
+        peer.address = address
+        if peers.hear(report, now):
+            event = ClassChanged(report.receiver, address, peer.slow, peer.loss, peer.backlog)
+            self._events.append(event)
+        self._note_repairs(report, peer, now)
         if self._first_report is None and report.wanted:
             self._first_report = now
 
-    def _note_repairs(self, report: Report, now: float) -> None:
-        current = self._current[0] if self._current else -1
+    def _note_repairs(self, report: Report, peer: Peer, now: float) -> None:
+        # What one lacks beyond the others' lot is not to be paid by all: it will want the chunk again later.
+        if peer.slow or (peer.loss > SLOW_LOSS and self.peers.usual_loss() < SLOW_LOSS / 2):
+            return
+        whole = self._work.chunk if self._work and not self._work.parity else -1
         for chunk, missing in report.repairs:
-            if chunk == current or self.unavailable >> chunk & 1:
-                continue
-            last = self._last.get(chunk)
-            # The receiver had not yet seen the end of our last sending of this chunk: what it misses may be
-            # on the way. Should that very end be lost, announces still move its `highest` on; the time is the
-            # second net.
-            if last and ahead(report.highest, last[0]) < 0 and now < last[1]:
-                continue
-            self._repairs[chunk] = self._repairs.get(chunk, 0) | missing
+            if chunk != whole and not self.unavailable >> chunk & 1:
+                self._repairs.ask(chunk, missing, report.highest, now)
+                self._polls = 0
 
     def _forget(self, receiver: int, reason: str) -> None:
-        peer = self.peers.pop(receiver)
-        self._union_stale = True
+        peer = self.peers.forget(receiver)
         self._events.append(ReceiverLeft(receiver, peer.address, reason))
 
     # -- what goes out ---------------------------------------------------------------------------------------
 
     def datagrams_to_send(self, now: float, most: int = 64) -> list[Batch]:
         """What may go out now, at most `most` bursts. Calls the chunk source."""
-        self._release(now)
+        self._repairs.release(now)
         batches = []
         if now >= self._next_announce:
-            self._next_announce = now + self.settings.announce
             batches.append(self._announce(now))
         if self._ended:
             return batches
@@ -227,7 +156,12 @@ class Sender:
             batch = self._burst(now)
             if batch is None:
                 self.bucket.rest(now)
+                if now >= self._poll_at(now):
+                    self._polls += 1
+                    self._next_poll = now + max(_POLL, self.hint() / 2000)
+                    batches.append(self._announce(now, poll=True))
                 break
+            self._polls = 0
             batches.append(batch)
             self.bucket.take(batch.segments * (batch.size + WIRE_OVERHEAD), now)
         return batches
@@ -237,22 +171,40 @@ class Sender:
         when = self._next_announce
         if not self._sweeping:
             if self._first_report is not None:
-                when = min(when, self._first_report + self.settings.gather)
-        elif self._current or self._repairs or self._next_wanted() >= 0:
+                when = min(when, self._gathered_at())
+        elif self._work or self._repairs or self._repairs.exhausted or self._next_wanted(now) >= 0:
             when = min(when, max(self.bucket.next_time(), now))
-        elif self._holds and self.wanted():
-            when = min(when, self._holds[0][0])
+        else:
+            when = min(when, max(self._poll_at(now), self.bucket.next_time()))
+            if self._repairs.next_release is not None and self.wanted(now):
+                when = min(when, self._repairs.next_release)
         return when
 
     def handle_timer(self, now: float) -> None:
-        """Forget the silent."""
+        """Forget the silent; judge the rate."""
         if now < self._next_look:
             return
         self._next_look = now + 0.1
-        for receiver in [r for r, p in self.peers.items() if now - p.heard >= self.settings.forget]:
+        for receiver in self.peers.silent(now, self.settings.forget):
             self._forget(receiver, "silent")
+        if self.settings.adapt and self._sweeping:
+            congestions = self.controller.congestions
+            self.controller.look(self.peers.values(), now)
+            self.bucket.rate = self.controller.rate
+            if self.controller.congestions != congestions:
+                self.bucket.slack = max(self.bucket.slack / 2, _SLACK[0])
+            elif self.bucket.behind > self.bucket.slack:
+                # Kept from the processor for longer than that: more at once, as long as nothing gets lost.
+                self.bucket.slack = min(self.bucket.slack * 1.5, _SLACK[1])
+            self.bucket.behind = 0.0
 
-    def events(self) -> list[Event]:
+    def set_rate(self, rate: float) -> None:
+        """Another rate at most, in bits per second. Raises ValueError unless above 0."""
+        self.bucket.rate = rate
+        self.controller.limit(rate)
+        self.bucket.rate = self.controller.rate
+
+    def events(self) -> list[SenderEvent]:
         """What happened since the last call."""
         events, self._events = self._events, []
         return events
@@ -262,18 +214,17 @@ class Sender:
         self._ended = True
         return self._announce(0.0)
 
-    def wanted(self) -> int:
+    def wanted(self, now: float) -> int:
         """Chunks somebody wants that can be sent."""
-        return self._demand().bit_count() + len(self._repairs)
+        return self._demand(now).bit_count() + len(self._repairs)
 
-    @property
-    def state(self) -> SenderState:
+    def state(self, now: float) -> SenderState:
         """What the announce says."""
         if self._ended:
             return SenderState.ENDED
         if not self._sweeping:
             return SenderState.GATHERING
-        return SenderState.SENDING if self._current or self.wanted() else SenderState.IDLE
+        return SenderState.SENDING if self._work or self.wanted(now) else SenderState.IDLE
 
     # -- inside ----------------------------------------------------------------------------------------------
 
@@ -282,126 +233,129 @@ class Sender:
             return
         expected = self.settings.expected
         full = expected is not None and len(self.peers) >= expected
-        if full or now - self._first_report >= self.settings.gather:
+        if full or now >= self._gathered_at():
             self._sweeping = True
             self.bucket.rest(now)
             self._events.append(SweepStarted(len(self.peers)))
 
-    def _demand(self) -> int:
-        if self._union_stale:
-            union = 0
-            for peer in self.peers.values():
-                union |= peer.wants
-            self._union = union & ~self.unavailable
-            self._union_stale = False
-        return self._union
+    def _gathered_at(self) -> float:
+        """When to begin without those who are not there: machines that boot one after the other would make
+        the sweep wrap for each of them.
+        """
+        if self._first_report is None:
+            return float("inf")
+        gather = self.settings.gather
+        return min(max(self._first_report, self._last_join) + gather, self._first_report + 3 * gather)
 
-    def _next_wanted(self) -> int:
-        free = self._demand() & ~self._held
-        if not free:
-            return -1
-        chunk = next_bit(free, self._pointer)
-        return chunk if chunk >= 0 else next_bit(free, 0)
+    def _demand(self, now: float) -> int:
+        healthy, slow = self.peers.demand(now)
+        return (healthy | slow) & ~self.unavailable
 
-    def _release(self, now: float) -> None:
-        while self._holds and self._holds[0][0] <= now:
-            _, chunk = self._holds.popleft()
-            # Sent again in the meantime: a later entry of the queue ends this hold.
-            if chunk in self._last and self._last[chunk][1] <= now:
-                del self._last[chunk]
-                self._held &= ~(1 << chunk)
+    def _awaited(self, now: float) -> bool:
+        """Whether a receiver wants something, be it that we have just sent it."""
+        return bool(self._demand(now) or any(peer.waiting for peer in self.peers.values()))
+
+    def _poll_at(self, now: float) -> float:
+        """There is nothing to send: when to ask the receivers for what is missing, instead of waiting."""
+        return self._next_poll if self._polls < _POLLS and self._awaited(now) else float("inf")
+
+    def _next_wanted(self, now: float) -> int:
+        for wants in self.peers.demand(now):
+            free = wants & ~self._repairs.held & ~self.unavailable
+            if free:
+                chunk = next_bit(free, self._pointer)
+                return chunk if chunk >= 0 else next_bit(free, 0)
+        return -1
 
     def _burst(self, now: float) -> Batch | None:
         """Up to 16 symbols: the chunk in hand to its end, then repairs, then the next of the sweep."""
         buffers: list[bytes | memoryview] = []
-        size, hint = self.settings.symbol_size, self._hint()
+        seal = self._seal.of
         room = BURST_SEGMENTS
         while room:
-            if self._current is None and not self._pick(now):
+            if self._work is None and not self._pick(now):
                 break
-            assert self._current is not None
-            chunk, frame, length, symbols = self._current
-            for symbol in symbols[self._position : self._position + room]:
-                head = data_head(self.session, chunk, length, symbol, hint, self._sequence)
-                payload = frame[symbol * size : (symbol + 1) * size]
-                buffers += (head + self._seal(head, payload), payload)
+            assert self._work is not None
+            chunk, length, numbers, payloads, parity = self._work
+            head = self._parity if parity else self._data
+            for place in range(self._position, min(self._position + room, len(numbers))):
+                begin = data_head(head, chunk, length, numbers[place], self._sequence)
+                payload = payloads[place]
+                buffers += (begin + seal(begin, payload), payload)
                 self._sequence = self._sequence + 1 & 0xFFFFFFFF
                 room -= 1
                 self._position += 1
-            if self._position == len(symbols):
-                self._current = None
-                until = now + self.settings.hold
-                self._last[chunk] = (self._sequence - 1 & 0xFFFFFFFF, until)
-                self._holds.append((until, chunk))
-                self._held |= 1 << chunk
+            if self._position == len(numbers):
+                self._work = None
+                last = self._sequence - 1 & 0xFFFFFFFF
+                if parity:
+                    self._repairs.parity_sent(chunk, numbers, last, now)
+                else:
+                    self._repairs.whole_sent(chunk, len(numbers), blocks_of(len(numbers)), last, now)
         if not buffers:
             return None
         count = len(buffers) // 2
+        size = self._seal.header + self.settings.symbol_size
         self.counters.datagrams += count
-        self.counters.bytes_sent += count * (HEADER_SIZE + size)
-        return Batch(buffers, HEADER_SIZE + size, count)
+        self.counters.bytes_sent += count * size
+        return Batch(buffers, size, count)
 
     def _pick(self, now: float) -> bool:
         """Take the next piece of work in hand; False if there is none."""
-        while self._repairs:
-            chunk = next(iter(self._repairs))
-            missing = self._repairs.pop(chunk)
-            frame = self._frame(chunk)
-            if frame is None:
-                continue
-            missing &= (1 << symbols_of(frame[1], self.settings.symbol_size)) - 1
-            symbols = [s for first, run in bit_ranges(missing) for s in range(first, first + run)]
-            if symbols:
-                self.counters.symbols_repaired += len(symbols)
-                self._current, self._position = (chunk, *frame, symbols), 0
+        self._position = 0
+        # With nothing else to send, a symbol more saves a round trip when one of these gets lost too.
+        extra = 0 if not self._repairs or self._next_wanted(now) >= 0 else 1
+        while repair := self._repairs.take(self._shape, extra):
+            self._work = self._cut(*repair)
+            if self._work is not None:
+                self.counters.parity_sent += len(self._work.numbers)
                 return True
-        while (chunk := self._next_wanted()) >= 0:
-            self._pointer = chunk + 1
-            frame = self._frame(chunk)
-            if frame is None:
-                continue
-            self._repairs.pop(chunk, None)
-            self.counters.chunks_sent += 1
-            self.counters.chunks_resent += self._ever >> chunk & 1
-            self._ever |= 1 << chunk
-            symbols = list(range(symbols_of(frame[1], self.settings.symbol_size)))
-            self._current, self._position = (chunk, *frame, symbols), 0
-            return True
-        return False
+        while True:
+            exhausted = self._repairs.exhausted
+            chunk = min(exhausted) if exhausted else self._next_wanted(now)
+            if chunk < 0:
+                return False
+            if not exhausted:
+                self._pointer = chunk + 1
+            self._repairs.discard(chunk)
+            self._work = self._cut(chunk)
+            if self._work is not None:
+                self.counters.chunks_sent += 1
+                self.counters.chunks_resent += self._ever >> chunk & 1
+                self._ever |= 1 << chunk
+                return True
 
-    def _frame(self, chunk: int) -> tuple[memoryview, int] | None:
-        """The stored frame, padded to whole symbols, and its true length."""
-        if chunk in self._cache:
-            return self._cache[chunk]
+    def _cut(self, chunk: int, numbers: list[int] | None = None) -> Work | None:
+        """The chunk, or parity of it, as symbols; None if the source cannot give it."""
         try:
-            frame = self._source(chunk)
-            if not 0 < len(frame) <= MAX_FRAME:
-                raise ChunkUnavailable(f"a stored frame of {len(frame)} bytes cannot be sent")
+            return self._cutter.whole(chunk) if numbers is None else self._cutter.parity(chunk, numbers)
         except ChunkUnavailable as error:
-            self.unavailable |= 1 << chunk
-            self._union_stale = True
-            # Told at once, so that receivers turn to HTTP for it instead of waiting.
-            self._next_announce = float("-inf")
-            self._events.append(ChunkSkipped(chunk, str(error)))
+            self._skip(chunk, str(error))
             return None
-        length = len(frame)
-        padding = -length % self.settings.symbol_size
-        entry = (memoryview(frame + bytes(padding)), length)
-        # Repairs come within a fraction of a second: the last few dozen chunks serve nearly all of them.
-        if len(self._cache) >= 48:
-            del self._cache[next(iter(self._cache))]
-        self._cache[chunk] = entry
-        return entry
 
-    def _hint(self) -> int:
+    def _shape(self, chunk: int) -> tuple[int, int] | None:
+        try:
+            return self._cutter.shape(chunk)
+        except ChunkUnavailable as error:
+            self._skip(chunk, str(error))
+            return None
+
+    def _skip(self, chunk: int, reason: str) -> None:
+        self.unavailable |= 1 << chunk
+        # Told at once, so that receivers turn to HTTP for it instead of waiting.
+        self._next_announce = float("-inf")
+        self._events.append(ChunkSkipped(chunk, reason))
+
+    def hint(self) -> int:
         """Milliseconds between two reports of one receiver: 100, more when there are very many."""
         return min(2000, max(100, 1000 * len(self.peers) // self.settings.reports_per_second))
 
-    def _announce(self, now: float) -> Batch:
+    def _announce(self, now: float, poll: bool = False) -> Batch:
+        self._next_announce = now + self.settings.announce
         announce = Announce(
-            self.session, self.chunks, self.settings.symbol_size, self._hint(), self._sequence,
-            self._manifest, self.state, int(self.bucket.rate / 1000), self.wanted(), len(self.peers),
-            tuple(bit_ranges(self.unavailable)) if self.unavailable else (),
+            self.session, self.chunks, self.settings.symbol_size, self._sequence, self._manifest,
+            self.state(now), poll, self.hint(), int(self.bucket.rate / 1000), self.wanted(now),
+            len(self.peers), tuple(bit_ranges(self.unavailable)) if self.unavailable else (),
         )  # fmt: skip
         self._sequence = self._sequence + 1 & 0xFFFFFFFF
         self.counters.datagrams += 1

@@ -9,22 +9,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .receiver import (
-    ChunkLost,
-    ChunkReceived,
-    Counters,
-    Ended,
-    Receiver,
-    ReceiverSettings,
-    Rejoin,
-    Resumed,
-    Silent,
-    Stalled,
-)
+from .events import ChunkLost, ChunkReceived, Ended, Rejoin, Resumed, Silent, Stalled
+from .receiver import Counters, Receiver
+from .settings import ReceiverSettings
 from .udp import RECEIVE_BUFFER, ReceiverSocket
-from .wire import HEADER_SIZE, MAX_SYMBOL, MIN_SYMBOL, SenderState
+from .wire import MAX_SYMBOL, MIN_SYMBOL, VERSION, SenderState, make_seal
 
 _POLL = 0.05  # s; how soon a want is noticed
+_GATHER = 0.006  # s
 
 
 @dataclass(frozen=True)
@@ -43,6 +35,8 @@ class ReceiverStatus:
     sender: SenderState | None = None
     silent: bool = False  # nothing heard for 3 s: work over HTTP; it ends by itself when data comes again
     stalled: bool = False  # data comes, but no chunk gets whole here: work over HTTP
+    slow: bool = False  # a good part of the stream is lost here, or more comes than can be written
+    rebuilt: int = 0  # of the frames handed out, those that parity finished
     ended: str = ""  # why no more will come: the sender stopped, or serves another image
     error: str = ""  # why the thread gave up
 
@@ -78,7 +72,12 @@ class ReceiverThread(threading.Thread):
         socket_buffer: int = RECEIVE_BUFFER,
     ) -> None:
         super().__init__(name="multicast-receiver", daemon=True)
-        symbol = int(session.get("symbol") or 1440)
+        if (version := session.get("version", 1)) != VERSION:
+            raise ValueError(
+                f"the server speaks version {version} of the multicast protocol, this machine {VERSION}: "
+                "start it again from the server's own boot environment"
+            )
+        symbol = int(session["symbol"])
         if not MIN_SYMBOL <= symbol <= MAX_SYMBOL:
             raise ValueError(f"a symbol of {symbol} bytes is out of range")
         key = session.get("key")
@@ -89,6 +88,7 @@ class ReceiverThread(threading.Thread):
             buffer=buffer,
             max_pending=max_pending,
             key=bytes.fromhex(key) if key else None,
+            encrypt=bool(session.get("encrypt")),
         )
         if receiver_id is None:
             receiver_id = random.SystemRandom().getrandbits(64)
@@ -97,7 +97,11 @@ class ReceiverThread(threading.Thread):
             random.Random(receiver_id ^ time.time_ns()),
         )  # fmt: skip
         self._socket = ReceiverSocket(
-            interface, str(session["group"]), int(session["port"]), HEADER_SIZE + symbol, socket_buffer
+            interface,
+            str(session["group"]),
+            int(session["port"]),
+            make_seal(settings.key).header + symbol,
+            socket_buffer,
         )
         self._on_chunk, self._on_lost = on_chunk, on_lost
         self._orders: deque[Callable[[float], None]] = deque()
@@ -202,9 +206,9 @@ class ReceiverThread(threading.Thread):
                     if now > until or orders:
                         break
                 else:
-                    if not sock.joined_by_kernel:
-                        # A slow machine would wake up for every single datagram; let some gather.
-                        time.sleep(0.002)
+                    # Let some gather: to wake up for every few datagrams costs more than to read them, and
+                    # the kernel's buffer holds a quarter of a second at a gigabit a second.
+                    time.sleep(_GATHER)
             self._tell()
 
     def _tell(self) -> None:
@@ -246,8 +250,8 @@ class ReceiverThread(threading.Thread):
             wanted=core.wanted,
             pending=core.pending,
             chunks=self._chunks,
-            received=counters.received,
-            lost=counters.lost,
+            received=core.hearing.received,
+            lost=core.hearing.lost,
             bytes_received=counters.bytes_received,
             bytes_frames=counters.bytes_frames,
             rejected=counters.rejected,
@@ -255,6 +259,8 @@ class ReceiverThread(threading.Thread):
             sender=core.announce.state if core.announce else None,
             silent=core.silent,
             stalled=self._stalled_at == self._chunks,
+            slow=core.fitness.slow,
+            rebuilt=counters.rebuilt,
             ended=self._ended if core.ended else "",
             error=error,
         )

@@ -16,11 +16,12 @@ from .sender import Batch
 
 # From <linux/udp.h>, <asm-generic/socket.h>, <linux/in.h>; Python's socket module does not name them.
 UDP_SEGMENT, UDP_GRO = 103, 104
-SO_RCVBUFFORCE, SO_ATTACH_FILTER, SO_DETACH_FILTER, SO_MEMINFO = 33, 26, 27, 55
+SO_SNDBUFFORCE, SO_RCVBUFFORCE, SO_ATTACH_FILTER, SO_DETACH_FILTER, SO_MEMINFO = 32, 33, 26, 27, 55
 IP_MULTICAST_ALL, IP_MTU_DISCOVER, IP_PMTUDISC_DO = 49, 10, 2
 SIOCGIFADDR = 0x8915
 
 RECEIVE_BUFFER = 32 << 20
+_SHORTEST_QUEUE, _LONGEST_QUEUE = 256 << 10, 4 << 20
 _MESSAGES = 64  # per recvmmsg
 _SEND_TIMEOUT = struct.pack("@ll", 1, 0)
 
@@ -94,6 +95,17 @@ class SenderSocket:
     def fileno(self) -> int:
         """For select."""
         return self._sock.fileno()
+
+    def queue(self, rate: float) -> None:
+        """Let the kernel hold 40 ms of a stream of `rate` bits per second, so that we need not be on time.
+
+        The price of a queue is that repairs wait in it; more than that would not fit a card's queue anyway.
+        """
+        size = min(_LONGEST_QUEUE, max(_SHORTEST_QUEUE, int(rate / 8 * 0.04)))
+        try:
+            self._sock.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, size)
+        except PermissionError:
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
 
     def send(self, batch: Batch) -> bool:
         """Send the batch; False if the kernel did not take all of it (counted, like a loss on the wire)."""

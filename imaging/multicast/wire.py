@@ -1,37 +1,35 @@
-"""The datagrams of protocol v1 as named values: DATA and ANNOUNCE to the group, REPORT back to the sender.
+"""The datagrams to the group as named values, and what all datagrams share. Protocol version 2.
 
-All numbers are big-endian. Every datagram starts with 32 bytes whose last 8 seal the rest: CRC-32 (the one of
-zlib and Ethernet) and four zero bytes, or, in a session with a key, the first 8 bytes of keyed BLAKE3.
-Parsing raises WireError and nothing else. The layouts are tables in docs/multicast-protocol.md.
+All numbers are big-endian. Every datagram starts with a head of 18 bytes and a seal of the rest: CRC-32 (the
+one of zlib and Ethernet, 4 bytes), or, in a session with a key, the first 8 bytes of keyed BLAKE3. Parsing
+raises WireError and nothing else. The layouts are tables in docs/multicast-protocol.md; REPORT is in
+`reports`.
 """
 
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
-from .ranges import BITMAP, decode_span
+from .cipher import seal_key
 
-MAGIC = 0x7B01  # the low byte is the protocol's version
-HEADER_SIZE = 32
-SYMBOL_SIZE = 1440  # fills an MTU of 1500: 20 IPv4 + 8 UDP + 32 header
+MAGIC = 0x7B
+VERSION = 2
+HEAD = 18
+SEAL, KEYED_SEAL = 4, 8
+HEADER_SIZE = HEAD + SEAL
+SYMBOL_SIZE = 1450  # fills an MTU of 1500: 20 IPv4 + 8 UDP + 22 header
 MIN_SYMBOL, MAX_SYMBOL = 512, 8940
 # A zstd frame of an incompressible 1 MiB chunk is slightly more than 1 MiB; nothing longer is believed.
 MAX_FRAME = (1 << 20) + (1 << 16)
 MAX_CHUNKS = 1 << 24
-SINGLE_BLOCK = 0x10  # FEC byte: one block (high nibble), number 0 (low nibble)
 
-_HEADER = struct.Struct(">HBBIIIHHI")
-_SEALED = 24
-_REPORT_HEADER = struct.Struct(">HBBIQII")
-_REPORT = struct.Struct(">IIIHHIIBBH")
-_REPAIR = struct.Struct(">IHH")
+_PREFIX = struct.Struct(">BBI")
+# prefix; chunk and length, 24 bits each; symbol; sequence
+_HEADER = struct.Struct(">BBIHIHI")
 _ANNOUNCE = struct.Struct(">32sBBHIIHH")
 _RANGE = struct.Struct(">II")
-REPORT_OVERHEAD = HEADER_SIZE + _REPORT.size
-REPAIR_OVERHEAD = _REPAIR.size
 
 
 class WireError(ValueError):
@@ -39,13 +37,12 @@ class WireError(ValueError):
 
 
 class Kind(IntEnum):
-    """Byte 2 of every datagram. PARITY and PROBE are kept free for later; version 1 ignores them."""
+    """The low half of byte 1 of every datagram; the high half is the version."""
 
     DATA = 1
     PARITY = 2
     ANNOUNCE = 3
-    PROBE = 4
-    REPORT = 16
+    REPORT = 4
 
 
 class SenderState(IntEnum):
@@ -57,25 +54,16 @@ class SenderState(IntEnum):
     ENDED = 3
 
 
-class ReceiverState(IntEnum):
-    """What a REPORT says the receiver is doing."""
-
-    SCANNING = 1
-    RECEIVING = 2
-    DONE = 3
-    LEAVING = 4
-
-
 class Data(NamedTuple):
-    """One symbol of one stored chunk; the last symbol of a chunk is padded with zeros."""
+    """One symbol of one stored chunk: a piece of it (padded with zeros), or with `parity` a parity symbol."""
 
     session: int
     chunk: int
     length: int  # bytes of the stored frame, so that ceil(length / symbol size) symbols make it
-    symbol: int
-    hint: int  # ms between reports that the sender wishes for
+    symbol: int  # parity: block + blocks × row
     sequence: int
     payload: bytes
+    parity: bool = False
 
 
 class Announce(NamedTuple):
@@ -84,63 +72,53 @@ class Announce(NamedTuple):
     session: int
     chunks: int  # in the manifest
     symbol_size: int
-    hint: int
     sequence: int
     manifest: bytes  # 32 bytes
     state: SenderState
+    poll: bool  # there is nothing left to send: report at once what is missing
+    hint: int  # ms between two reports of a receiver that the sender wishes for
     rate_kbit: int
     wanted: int
     receivers: int
     unavailable: tuple[tuple[int, int], ...]  # (first, length) of chunks the sender cannot read
 
 
-class Repair(NamedTuple):
-    """Symbols of one chunk that a receiver lacks: bit i stands for symbol i."""
+class Seal(NamedTuple):
+    """How the datagrams of a session are sealed."""
 
-    chunk: int
-    missing: int
+    size: int
+    of: Callable[[bytes, bytes | memoryview], bytes]  # head, body -> seal
 
+    @property
+    def header(self) -> int:
+        """Bytes before the body."""
+        return HEAD + self.size
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What one receiver wants; the truth for its span of chunks, and nothing about the others."""
-
-    session: int
-    receiver: int
-    state: ReceiverState
-    highest: int  # sequence of the newest datagram it has processed
-    number: int
-    received: int
-    lost: int
-    wanted: int  # chunks in all, whatever the span
-    backlog: int  # permille of its buffers in use
-    first: int
-    count: int
-    wants: int  # bit i: chunk first + i
-    repairs: tuple[Repair, ...]
+    def check(self, datagram: bytes) -> None:
+        """Raises WireError."""
+        if self.of(datagram[:HEAD], datagram[self.header :]) != datagram[HEAD : self.header]:
+            raise WireError("broken seal")
 
 
-Seal = Callable[[bytes, bytes | memoryview], bytes]
+def _crc(head: bytes, body: bytes | memoryview) -> bytes:
+    return zlib.crc32(body, zlib.crc32(head)).to_bytes(4, "big")
 
 
-def crc_seal(head: bytes, body: bytes | memoryview) -> bytes:
-    """The seal of a session without key: finds accidents, not forgers."""
-    return zlib.crc32(body, zlib.crc32(head)).to_bytes(4, "big") + b"\0\0\0\0"
+#: The seal of a session without key: finds accidents, not forgers.
+CRC = Seal(SEAL, _crc)
 
 
 def make_seal(key: bytes | None) -> Seal:
     """The seal of a session: `key` is 32 bytes, or None for CRC. Raises ValueError on another length."""
     if key is None:
-        return crc_seal
-    if len(key) != 32:
-        raise ValueError("a session key has 32 bytes")
-    # Imported where it is needed, so that a session without key runs on the standard library alone.
+        return CRC
+    derived = seal_key(key)
     from blake3 import blake3
 
-    def keyed_seal(head: bytes, body: bytes | memoryview) -> bytes:
-        return blake3(head, key=key).update(body).digest(8)
+    def keyed(head: bytes, body: bytes | memoryview) -> bytes:
+        return blake3(head, key=derived).update(body).digest(KEYED_SEAL)
 
-    return keyed_seal
+    return Seal(KEYED_SEAL, keyed)
 
 
 def symbols_of(length: int, symbol_size: int) -> int:
@@ -148,85 +126,100 @@ def symbols_of(length: int, symbol_size: int) -> int:
     return -(-length // symbol_size)
 
 
-def data_head(session: int, chunk: int, length: int, symbol: int, hint: int, sequence: int) -> bytes:
-    """The first 24 bytes of a DATA datagram, for senders that seal and gather it themselves."""
-    return _HEADER.pack(MAGIC, Kind.DATA, SINGLE_BLOCK, session, chunk, length, symbol, hint, sequence)
+def prefix_of(kind: Kind, session: int) -> bytes:
+    """The first 6 bytes of every datagram of this kind and session."""
+    return _PREFIX.pack(MAGIC, VERSION << 4 | kind, session)
 
 
-def encode_data(data: Data, seal: Seal = crc_seal) -> bytes:
-    """A whole DATA datagram; the payload must already have the symbol size of the session."""
-    head = data_head(data.session, data.chunk, data.length, data.symbol, data.hint, data.sequence)
-    return head + seal(head, data.payload) + data.payload
+def data_head(prefix: bytes, chunk: int, length: int, symbol: int, sequence: int) -> bytes:
+    """The head of a DATA or PARITY datagram, for senders that seal and gather it themselves."""
+    return prefix + (chunk << 72 | length << 48 | symbol << 32 | sequence).to_bytes(12, "big")
+
+
+def encode_data(data: Data, seal: Seal = CRC) -> bytes:
+    """A whole datagram; the payload must already have the symbol size of the session."""
+    kind = Kind.PARITY if data.parity else Kind.DATA
+    head = data_head(prefix_of(kind, data.session), data.chunk, data.length, data.symbol, data.sequence)
+    return head + seal.of(head, data.payload) + data.payload
 
 
 def kind_of(datagram: bytes | memoryview, session: int) -> Kind:
     """Which parser a datagram is for. Raises WireError unless it is of this protocol, version and session."""
     if len(datagram) < HEADER_SIZE:
         raise WireError("shorter than a header")
-    magic, kind, _, its = struct.unpack_from(">HBBI", datagram)
-    if magic != MAGIC:
+    magic, kind, its = _PREFIX.unpack_from(datagram)
+    if magic != MAGIC or kind >> 4 != VERSION:
         raise WireError("another protocol or version")
     if its != session:
         raise WireError("another session")
     try:
-        return Kind(kind)
+        return Kind(kind & 15)
     except ValueError:
-        raise WireError(f"unknown kind {kind}") from None
+        raise WireError(f"unknown kind {kind & 15}") from None
 
 
-def _check(datagram: bytes, session: int, kind: Kind, seal: Seal | None) -> None:
-    if kind_of(datagram, session) is not kind:
-        raise WireError(f"not a {kind.name}")
-    if seal is not None and seal(datagram[:_SEALED], datagram[HEADER_SIZE:]) != datagram[_SEALED:HEADER_SIZE]:
-        raise WireError("broken seal")
+def check(datagram: bytes, session: int, kinds: tuple[Kind, ...], seal: Seal, sealed: bool = True) -> Kind:
+    """One of these kinds, with an unbroken seal (if `sealed`). Raises WireError."""
+    kind = kind_of(datagram, session)
+    if kind not in kinds:
+        raise WireError(f"not a {kinds[0].name}")
+    if len(datagram) < seal.header:
+        raise WireError("shorter than a header")
+    if sealed:
+        seal.check(datagram)
+    return kind
 
 
-def parse_data(datagram: bytes, session: int, symbol_size: int, seal: Seal | None = crc_seal) -> Data:
-    """A DATA datagram of `session`; `seal` None skips the check of the seal. Raises WireError."""
-    _check(datagram, session, Kind.DATA, seal)
-    _, _, _, _, chunk, length, symbol, hint, sequence = _HEADER.unpack_from(datagram)
-    if len(datagram) != HEADER_SIZE + symbol_size:
+def parse_data(
+    datagram: bytes, session: int, symbol_size: int, seal: Seal = CRC, sealed: bool = True
+) -> Data:
+    """A DATA or PARITY of `session`; not `sealed` skips the check of the seal. Raises WireError."""
+    kind = check(datagram, session, (Kind.DATA, Kind.PARITY), seal, sealed)
+    _, _, _, high, low, symbol, sequence = _HEADER.unpack_from(datagram)
+    chunk, length = high << 8 | low >> 24, low & 0xFFFFFF
+    if len(datagram) != seal.header + symbol_size:
         raise WireError("symbol of another size")
     if not 0 < length <= MAX_FRAME:
         raise WireError("frame of impossible length")
-    if symbol >= symbols_of(length, symbol_size):
+    if kind is Kind.DATA and symbol >= symbols_of(length, symbol_size):
         raise WireError("symbol beyond its frame")
-    return Data(session, chunk, length, symbol, hint, sequence, datagram[HEADER_SIZE:])
+    return Data(session, chunk, length, symbol, sequence, datagram[seal.header :], kind is Kind.PARITY)
 
 
-def encode_announce(announce: Announce, seal: Seal = crc_seal) -> bytes:
+def encode_announce(announce: Announce, seal: Seal = CRC) -> bytes:
     """An ANNOUNCE; of `unavailable` as many ranges as fit into one datagram, the first ones."""
     room = (announce.symbol_size - _ANNOUNCE.size) // _RANGE.size
     ranges = announce.unavailable[:room]
     body = _ANNOUNCE.pack(
         announce.manifest,
         announce.state,
-        0,
-        0,
+        announce.poll,
+        announce.hint,
         min(announce.rate_kbit, 0xFFFFFFFF),
         announce.wanted,
         min(announce.receivers, 0xFFFF),
         len(ranges),
     ) + b"".join(_RANGE.pack(*r) for r in ranges)
-    head = _HEADER.pack(
-        MAGIC, Kind.ANNOUNCE, 0, announce.session, announce.chunks, len(body), announce.symbol_size,
-        announce.hint, announce.sequence,
-    )  # fmt: skip
-    return head + seal(head, body) + body
+    prefix = prefix_of(Kind.ANNOUNCE, announce.session)
+    head = data_head(prefix, announce.chunks, len(body), announce.symbol_size, announce.sequence)
+    return head + seal.of(head, body) + body
 
 
-def parse_announce(datagram: bytes, session: int, seal: Seal | None = crc_seal) -> Announce:
+def parse_announce(datagram: bytes, session: int, seal: Seal = CRC) -> Announce:
     """An ANNOUNCE of `session`. Raises WireError."""
-    _check(datagram, session, Kind.ANNOUNCE, seal)
-    _, _, _, _, chunks, length, symbol_size, hint, sequence = _HEADER.unpack_from(datagram)
-    if length != len(datagram) - HEADER_SIZE or length < _ANNOUNCE.size:
+    check(datagram, session, (Kind.ANNOUNCE,), seal)
+    _, _, _, high, low, symbol_size, sequence = _HEADER.unpack_from(datagram)
+    chunks, length = high << 8 | low >> 24, low & 0xFFFFFF
+    if length != len(datagram) - seal.header or length < _ANNOUNCE.size:
         raise WireError("announce of another length")
-    if not MIN_SYMBOL <= symbol_size <= MAX_SYMBOL or chunks > MAX_CHUNKS:
+    if not 0 < symbol_size <= MAX_SYMBOL:
         raise WireError("announce of an impossible session")
-    manifest, state, _, _, rate, wanted, receivers, ranges = _ANNOUNCE.unpack_from(datagram, HEADER_SIZE)
+    manifest, state, poll, hint, rate, wanted, receivers, ranges = _ANNOUNCE.unpack_from(
+        datagram, seal.header
+    )
     if length != _ANNOUNCE.size + ranges * _RANGE.size:
         raise WireError("announce with other ranges than it says")
-    unavailable = tuple(_RANGE.iter_unpack(datagram[HEADER_SIZE + _ANNOUNCE.size :]))
+    unavailable = tuple(_RANGE.iter_unpack(datagram[seal.header + _ANNOUNCE.size :]))
     if any(first + count > chunks for first, count in unavailable):
         raise WireError("announce of chunks beyond the manifest")
     try:
@@ -234,76 +227,8 @@ def parse_announce(datagram: bytes, session: int, seal: Seal | None = crc_seal) 
     except ValueError:
         raise WireError(f"unknown sender state {state}") from None
     return Announce(
-        session, chunks, symbol_size, hint, sequence, manifest, known, rate, wanted, receivers, unavailable
-    )
-
-
-def encode_report(
-    report: Report, encoding: int = BITMAP, wants: bytes | None = None, seal: Seal = crc_seal
-) -> bytes:
-    """A REPORT; `wants` is the span already encoded by `ranges.encode_span`, else a bitmap is made of it."""
-    if wants is None:
-        encoding = BITMAP
-        wants = report.wants.to_bytes((report.wants.bit_length() + 7) // 8, "little")
-    body = [
-        _REPORT.pack(
-            report.received & 0xFFFFFFFF, report.lost & 0xFFFFFFFF, report.wanted, report.backlog,
-            len(report.repairs), report.first, report.count, encoding, 0, len(wants),
-        ),
-        wants,
-    ]  # fmt: skip
-    for repair in report.repairs:
-        body.append(encode_repair(repair))
-    head = _REPORT_HEADER.pack(
-        MAGIC, Kind.REPORT, report.state, report.session, report.receiver, report.highest, report.number
-    )
-    joined = b"".join(body)
-    return head + seal(head, joined) + joined
-
-
-def encode_repair(repair: Repair) -> bytes:
-    """One repair entry: a bitmap that starts at the first missing symbol (`missing` must not be 0)."""
-    first = (repair.missing & -repair.missing).bit_length() - 1
-    bits = repair.missing >> first
-    bitmap = bits.to_bytes((bits.bit_length() + 7) // 8, "little")
-    return _REPAIR.pack(repair.chunk, first, len(bitmap)) + bitmap
-
-
-def parse_report(datagram: bytes, session: int, chunks: int, seal: Seal | None = crc_seal) -> Report:
-    """A REPORT of `session` about a manifest of `chunks` chunks. Raises WireError."""
-    _check(datagram, session, Kind.REPORT, seal)
-    if len(datagram) < REPORT_OVERHEAD:
-        raise WireError("report cut short")
-    _, _, state, _, receiver, highest, number = _REPORT_HEADER.unpack_from(datagram)
-    received, lost, wanted, backlog, entries, first, count, encoding, _, length = _REPORT.unpack_from(
-        datagram, HEADER_SIZE
-    )
-    if first + count > chunks or wanted > chunks:
-        raise WireError("report about chunks beyond the manifest")
-    offset = REPORT_OVERHEAD + length
-    if offset > len(datagram):
-        raise WireError("report cut short")
-    try:
-        known = ReceiverState(state)
-        wants = decode_span(count, encoding, datagram[REPORT_OVERHEAD:offset])
-    except ValueError as error:  # an unknown state, or RangesError
-        raise WireError(str(error)) from None
-    repairs = []
-    for _ in range(entries):
-        if offset + _REPAIR.size > len(datagram):
-            raise WireError("report cut short")
-        chunk, start, size = _REPAIR.unpack_from(datagram, offset)
-        offset += _REPAIR.size
-        bitmap = datagram[offset : offset + size]
-        if len(bitmap) != size or chunk >= chunks:
-            raise WireError("repair cut short or beyond the manifest")
-        offset += size
-        repairs.append(Repair(chunk, int.from_bytes(bitmap, "little") << start))
-    if offset != len(datagram):
-        raise WireError("bytes left over")
-    return Report(
-        session, receiver, known, highest, number, received, lost, wanted, backlog,
-        first, count, wants, tuple(repairs),
+        session, chunks, symbol_size, sequence, manifest, known, bool(poll), hint, rate, wanted, receivers,
+        unavailable,
     )  # fmt: skip
 
 

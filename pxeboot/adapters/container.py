@@ -22,6 +22,7 @@ from pxeboot.adapters.exchange import Exchange
 from pxeboot.adapters.fileshed import FileShed
 from pxeboot.adapters.leaseview import LeaseView
 from pxeboot.adapters.multicast import SessionManager
+from pxeboot.adapters.peers import PeerTable
 from pxeboot.adapters.rescueshed import RescueShed
 from pxeboot.adapters.store import StoreGateway
 from pxeboot.adapters.storekeeper import StoreKeeper
@@ -58,12 +59,14 @@ class Services:
     keeper: StoreKeeper = field(init=False)
     exchange: Exchange = field(init=False)
     rescues: RescueShed = field(init=False)  # archives of files copied out of machines
+    peers: PeerTable = field(init=False)  # machines that give each other chunks
 
     def __post_init__(self) -> None:
         self.jobs = Jobs(self.journal)
         self.keeper = StoreKeeper(self)
         self.exchange = Exchange(self)
         self.rescues = RescueShed(self.settings.rescue_dir, self.settings.images.reserve_mb)
+        self.peers = PeerTable(lambda: self.settings, self.store, self.sessions)
 
         def note(kind: str, sentence: str, data: dict[str, Any]) -> None:
             self.journal.record("doctor", kind, sentence, data=data)

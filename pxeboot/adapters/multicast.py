@@ -1,47 +1,42 @@
-"""Multicast sessions: one sender process per running operation and version, started, watched and stopped
-by us.
+"""Multicast sessions: one per running operation, version and interface; their senders started, watched and
+stopped by us.
 
-A session's id, group and ports are rows of `multicast_session`, so a daemon that was killed starts the
-same sessions
-again and receivers find them where they were. The sender ends itself when its standard input does, so
-none outlives
-the daemon.
+A session's id, key, group and ports are a row of `multicast_session`, so a daemon that was killed starts the
+same sessions again and receivers find them where they were.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
-import os
 import random
 import secrets
-import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 from sqlmodel import Session, col, select
 
-import imaging
+from imaging.multicast.wire import VERSION
+from pxeboot.adapters.senders import SenderProcess
+from pxeboot.adapters.transfers import Transfers
 from pxeboot.db.engine import Database
 from pxeboot.db.models import ImageVersion, MulticastSession, Operation, OperationState, Task, TaskState
-from pxeboot.events import Change, Journal
+from pxeboot.events import Journal
 from pxeboot.services import tasks
 from pxeboot.services.task_states import ACTIVE, WORKING
 from pxeboot.settings import Settings
 
 log = logging.getLogger(__name__)
 
-SYMBOL = 1440
+SYMBOL, SYMBOL_WITH_KEY = 1450, 1446  # either fills an MTU of 1500
 LOOK_SECONDS = 1.0
 LINGER_SECONDS = 5.0  # a sender nobody needs for so long is stopped
 MAX_RESTARTS = 5  # in a row; then the receivers go on by HTTP
 STEADY_SECONDS = 60.0  # a sender that ran this long has its restarts forgiven
-STOP_SECONDS = 1.0
 # Stages in which an agent no longer listens.
 DEAF_STAGES = ("verify", "customise")
 _TOLD = {
@@ -49,6 +44,8 @@ _TOLD = {
     "sweep-started": "The multicast sender begins a sweep.",
     "receiver-joined": "A receiver joined the multicast session.",
     "receiver-left": "A receiver left the multicast session.",
+    "receiver-slow": "A receiver does not keep up with the multicast session: the others go on without it.",
+    "receiver-recovered": "A receiver keeps up with the multicast session again.",
     "chunk-unavailable": "A chunk cannot be sent.",
     "send-failed": "Multicast datagrams cannot be sent.",
     "refused": "The multicast sender did not understand a change.",
@@ -61,8 +58,8 @@ _TOLD = {
 class _Running:
     """One sender process."""
 
-    process: asyncio.subprocess.Process
-    reader: asyncio.Task[None]
+    sender: SenderProcess
+    operation: str
     started: float
     expected: int
     unneeded_since: float | None = None
@@ -83,7 +80,8 @@ class _Record:
     restarts: int = 0
     next_try: float = 0.0
     given_up: bool = False
-    state: dict[str, Any] = field(default_factory=dict)  # the sender's last "state" line
+    serves: tuple[str, str] = ("", "")  # operation and manifest
+    datagrams: int | None = None  # sent, by the sender's last "state" line
 
 
 class SessionManager:
@@ -95,20 +93,25 @@ class SessionManager:
         """`address`: ours on the interface that faces the machines; "" means that there is no multicast."""
         self._settings, self._database, self._journal = settings, database, journal
         self._store, self._address = store, address
+        self.addresses: frozenset[str] = frozenset()  # of ours, on other interfaces that face machines
+        self.transfers = Transfers(settings, database, journal)
         self._running: dict[int, _Running] = {}
         self._records: dict[int, _Record] = {}
         self._wake: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def use(self, settings: Settings) -> None:
-        """Other settings for sessions that begin from now on."""
+        """Other settings: rates change at once, the rest holds for sessions that begin from now on."""
         self._settings = settings
+        self.transfers.use(settings)
 
-    def session_for(self, session: Session, task_id: str) -> dict[str, Any] | None:
+    def session_for(self, session: Session, task_id: str, asked: str = "") -> dict[str, Any] | None:
         """SESSION of docs/ARCHITECTURE.md §4 for a deploy task that boots or works, made if need be.
 
-        None: use HTTP. Needs a writing session. Any thread.
+        `asked`: our address that its machine talks to: the stream must leave by the same interface. None: use
+        HTTP. Needs a writing session. Any thread.
         """
+        address = asked if asked in self.addresses and asked != self._address else ""
         task = tasks.row(session, task_id)
         operation = session.get(Operation, task.operation_id)
         if (
@@ -126,32 +129,42 @@ class SessionManager:
             select(MulticastSession).where(
                 MulticastSession.operation_id == operation.id,
                 MulticastSession.manifest == version.manifest,
+                MulticastSession.address == address,
                 col(MulticastSession.active),
             )
         ).first()
         if row is None:
-            row = self._allocate(session, operation.id, version.manifest)
+            row = self._allocate(session, operation.id, version.manifest, address)
         if row is None or self._record(row.id).given_up:
             return None
         self._look_soon()
+        return self._offer(row)
+
+    def _offer(self, row: MulticastSession) -> dict[str, Any]:
+        """SESSION, with its key: for agents on the task plane and for the sender, for nobody else."""
         return {
+            "version": VERSION,
             "id": row.id,
             "group": row.group_address,
             "port": row.port,
-            "report": [self._address, row.report_port],
-            "symbol": SYMBOL,
-            "key": None,
+            "report": [row.address or self._address, row.report_port],
+            "symbol": SYMBOL_WITH_KEY if row.key else SYMBOL,
+            "key": row.key or None,
+            "encrypt": row.encrypt,
         }
 
-    def state(self, operation_id: str) -> list[dict[str, Any]]:
-        """The senders' last words about the sessions of an operation, for live pages."""
-        with self._database.read() as session:
-            ids = session.exec(
-                select(MulticastSession.id).where(MulticastSession.operation_id == operation_id)
-            ).all()
-        return [self._records[id].state for id in ids if id in self._records and self._records[id].state]
+    def sent(self, operation_id: str, manifest: str) -> int | None:
+        """How many multicast datagrams a session's sender has sent, by its last word; None: there is none."""
+        said = [
+            record.datagrams
+            for record in list(self._records.values())
+            if record.serves == (operation_id, manifest) and record.datagrams is not None
+        ]
+        return max(said, default=None)
 
-    def _allocate(self, session: Session, operation_id: str, manifest: str) -> MulticastSession | None:
+    def _allocate(
+        self, session: Session, operation_id: str, manifest: str, address: str
+    ) -> MulticastSession | None:
         """The first free slot gives group and report port; sessions of the same group would hear each
         other."""
         rules = self._settings.multicast
@@ -169,6 +182,9 @@ class SessionManager:
             group_address=str(IPv4Address(rules.group_base) + slot),
             port=rules.port,
             report_port=rules.port + 1 + slot,
+            address=address,
+            key=secrets.token_hex(32) if rules.protect != "off" else "",
+            encrypt=rules.protect == "encrypt",
         )
         session.add(row)
         session.flush()
@@ -183,19 +199,24 @@ class SessionManager:
                 self._loop.call_soon_threadsafe(self._wake.set)
 
     async def run(self) -> None:
-        """Keep the right senders running; ends them all when cancelled."""
+        """Keep the right senders running, and the arbiter; ends them all when cancelled."""
         self._loop, self._wake = asyncio.get_running_loop(), asyncio.Event()
-        try:
-            while True:
-                self._wake.clear()
-                if self._address:
-                    await self._look()
-                # Nothing runs: only a check-in can change that, and it wakes us.
-                wait = LOOK_SECONDS if self._running or self._records else 60.0
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), wait)
-        finally:
-            await asyncio.gather(*(self._stop(id) for id in list(self._running)))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.transfers.run())
+            try:
+                await self._rounds(self._wake)
+            finally:
+                await asyncio.gather(*(self._stop(id) for id in list(self._running)))
+
+    async def _rounds(self, wake: asyncio.Event) -> None:
+        while True:
+            wake.clear()
+            if self._address:
+                await self._look()
+            # Nothing runs: only a check-in can change that, and it wakes us.
+            wait = LOOK_SECONDS if self._running or self._records else 60.0
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(wake.wait(), wait)
 
     async def _look(self) -> None:
         wanted = await asyncio.to_thread(self._wanted)
@@ -209,7 +230,7 @@ class SessionManager:
                 await self._start(item)
             elif running.expected != item.expected:
                 running.expected = item.expected
-                self._tell(running, {"expected": item.expected})
+                running.sender.tell({"expected": item.expected})
         for id, running in list(self._running.items()):
             if id in wanted:
                 running.unneeded_since = None
@@ -254,84 +275,55 @@ class SessionManager:
                 for id in over:
                     gone = session.get(MulticastSession, id)
                     if gone is not None:
-                        gone.active = False
+                        gone.active, gone.key = False, ""
                         session.add(gone)
         return found
 
     async def _start(self, item: _Wanted) -> None:
         row, rules = item.row, self._settings.multicast
+        address = row.address or self._address
+        protected = "encrypt" if row.encrypt else "authenticate" if row.key else "off"
+        rate = self.transfers.open_session(
+            row.operation_id, row.id, address, lambda mbit: self._tell_rate(row.id, mbit), protected
+        )
         order = {
-            "session": {
-                "id": row.id,
-                "group": row.group_address,
-                "port": row.port,
-                "report": [self._address, row.report_port],
-                "symbol": SYMBOL,
-                "key": None,
-            },
+            "session": self._offer(row),
             "manifest": row.manifest,
             "store": str(self._store),
-            "interface": self._address,
-            "rate_mbit": rules.rate_mbit,
+            "interface": address,
+            "rate_mbit": rate,
             "gather_seconds": rules.gather_seconds,
             "expected": item.expected,
             "ttl": rules.ttl,
-            "loop": IPv4Address(self._address).is_loopback,
+            "loop": IPv4Address(address).is_loopback,
         }
-        here = str(Path(imaging.__file__).resolve().parent.parent)
-        path = os.pathsep.join(part for part in (here, os.environ.get("PYTHONPATH", "")) if part)
         try:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "imaging.multicast.send",
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                env={**os.environ, "PYTHONPATH": path},
-                limit=1 << 20,
+            sender = await SenderProcess.start(
+                order,
+                lambda kind, event: self._heard(row, kind, event),
+                lambda reason: self._ended(row, reason),
             )
         except OSError as error:
             self._failed(row, f"The multicast sender cannot be started: {error.strerror}.")
             return
-        running = _Running(
-            process, asyncio.create_task(self._read(row, process)), time.monotonic(), item.expected
-        )
-        self._running[row.id] = running
-        self._tell(running, order)
+        self._running[row.id] = _Running(sender, row.operation_id, time.monotonic(), item.expected)
+        # Another rate may have been granted while it started.
+        self._tell_rate(row.id, self.transfers.granted_mbit(row.operation_id, row.id))
 
-    def _tell(self, running: _Running, line: dict[str, Any]) -> None:
-        if running.process.stdin is not None and not running.process.stdin.is_closing():
-            running.process.stdin.write(json.dumps(line).encode() + b"\n")
+    def _tell_rate(self, id: int, mbit: float) -> None:
+        if (running := self._running.get(id)) is not None:
+            running.sender.tell({"rate_mbit": mbit})
 
-    async def _read(self, row: MulticastSession, process: asyncio.subprocess.Process) -> None:
-        """Follow one sender until it ends, and decide what its end means."""
-        assert process.stdout is not None
-        reason = ""
-        while True:
-            try:
-                line = await process.stdout.readline()
-            except ValueError:  # a line beyond the limit: not one of ours
-                continue
-            if not line:
-                break
-            try:
-                event = json.loads(line)
-                kind = str(event.pop("event"))
-            except (ValueError, KeyError, TypeError, AttributeError):
-                log.warning("multicast sender said: %s", line[:200])
-                continue
-            if kind == "failed":
-                reason = str(event.get("reason", ""))
-            self._heard(row, kind, event)
-        code = await process.wait()
+    def _ended(self, row: MulticastSession, reason: str) -> None:
         running = self._running.pop(row.id, None)
         if running is not None:  # it was not we who stopped it
-            self._failed(row, reason or f"The multicast sender ended with status {code}.", running)
+            self._failed(row, reason, running)
 
     def _heard(self, row: MulticastSession, kind: str, event: dict[str, Any]) -> None:
+        self.transfers.heard(row.operation_id, row.id, kind, event)
         if kind == "state":
-            self._record(row.id).state = {"session": row.id, "group": row.group_address, **event}
-            self._journal.publish(Change("operation", row.operation_id, row.operation_id))
+            record = self._record(row.id)
+            record.serves, record.datagrams = (row.operation_id, row.manifest), int(event["datagrams"])
             return
         sentence = _TOLD.get(kind, f"The multicast sender says {kind}.")
         if reason := event.get("reason"):
@@ -358,22 +350,14 @@ class SessionManager:
             pause = min(10.0, 0.5 * 2**record.restarts) * random.uniform(0.5, 1.5)
             record.next_try = now + pause
             sentence = f"{reason} It is started again in {pause:.1f} s."
+        self.transfers.sender_lost(row.operation_id, row.id, given_up=record.given_up)
         self._journal.record(
             "multicast", "multicast.lost", sentence, operation_id=row.operation_id, data={"session": row.id}
         )
         self._look_soon()
 
     async def _stop(self, id: int) -> None:
-        """The end of its standard input tells a sender to stop; a kill tells a deaf one."""
         running = self._running.pop(id, None)
-        if running is None:
-            return
-        if running.process.stdin is not None:
-            running.process.stdin.close()
-        try:
-            await asyncio.wait_for(running.process.wait(), STOP_SECONDS)
-        except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                running.process.kill()
-        with contextlib.suppress(TimeoutError, asyncio.CancelledError):
-            await asyncio.wait_for(running.reader, STOP_SECONDS)
+        if running is not None:
+            self.transfers.close_session(running.operation, id)
+            await running.sender.stop()

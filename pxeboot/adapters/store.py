@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from blake3 import blake3
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -160,6 +161,11 @@ class StoreGateway:
         except InvalidSignature:
             return False
         return True
+
+    def derived(self, purpose: str) -> str:
+        """A secret of this server, 32 bytes in hexadecimal: the same after a restart, another for each
+        purpose."""
+        return str(blake3(f"pxeboot {purpose}".encode(), key=self._key.private_bytes_raw()).hexdigest())
 
     def is_ready(self) -> bool:
         """Whether the store's directory can be read."""

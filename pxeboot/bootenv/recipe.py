@@ -49,6 +49,7 @@ PACKAGES: tuple[str, ...] = (
     "kbd",
     "kmod",
     "libhivex0",
+    "libisal2",
     "linux-image-amd64",
     "memtest86+",
     "memtester",
@@ -174,6 +175,7 @@ PROGRAMS: tuple[str, ...] = tuple(
 LIBRARIES: tuple[str, ...] = (
     f"usr/lib/{MULTIARCH}/libgcc_s.so.1",
     f"usr/lib/{MULTIARCH}/libhivex.so.0",  # the registry of a deployed Windows, by ctypes
+    f"usr/lib/{MULTIARCH}/libisal.so.2",  # parity of multicast frames, by ctypes
     # What libhivex has iconv load to read the names of keys; without them keys have none.
     f"usr/lib/{MULTIARCH}/gconv/ISO8859-1.so",
     f"usr/lib/{MULTIARCH}/gconv/UTF-16.so",

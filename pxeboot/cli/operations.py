@@ -10,6 +10,7 @@ import typer
 from pxeboot.cli import task_options
 from pxeboot.cli.context import options
 from pxeboot.cli.output import console, print_json, print_table, show, size
+from pxeboot.errors import Invalid
 
 app = typer.Typer(no_args_is_help=True)
 Id = Annotated[str, typer.Argument(help="Identifier of the operation.")]
@@ -17,7 +18,7 @@ Wait = Annotated[
     bool, typer.Option("--wait", help="Follow it to its end; exit 1 when all hosts failed, 3 when some.")
 ]
 Timeout = Annotated[float, typer.Option(help="Longest wait in seconds.")]
-Transport = Annotated[str, typer.Option(help="multicast or http.")]
+Transport = Annotated[str, typer.Option(help="multicast, peers or http.")]
 
 
 @app.command("list")
@@ -38,6 +39,65 @@ def show_(operation_id: Id) -> None:
 def watch(operation_id: Id, timeout: Timeout = 3600) -> None:
     """Follow an operation to its end."""
     _follow(operation_id, timeout)
+
+
+@app.command()
+def transfer(operation_id: Id) -> None:
+    """Show what an operation sends now: its streams, and a line for each machine."""
+    found = options.api().get(f"/operations/{operation_id}/transfer")
+    if options.json_output:
+        print_json(found)
+        return
+    for s in found["streams"]:
+        console.print(
+            f"{s['way']} on {s['interface']}: {s['rate_mbit']:.0f} of {s['granted_mbit']:.0f} Mbit/s "
+            f"({s['bound']}), receivers: {s['receivers']}"
+        )
+    rows = [
+        (
+            h["host"],
+            h["way"],
+            h["rate_mbit"],
+            h["loss_percent"] or "",
+            h["backlog_percent"] or "",
+            h["class"],
+            "" if h["eta_seconds"] is None else h["eta_seconds"],
+            h["reason"]["sentence"] if h["reason"] else "",
+        )
+        for h in found["hosts"]
+    ]
+    print_table(("host", "by", "Mbit/s", "lost %", "buffers %", "class", "seconds left", "why slow"), rows)
+
+
+@app.command()
+def why(operation_id: Id) -> None:
+    """Tell why an operation takes, or took, as long as it does."""
+    found = options.api().get(f"/operations/{operation_id}/why")
+    if options.json_output:
+        print_json(found)
+        return
+    for reason in found["reasons"]:
+        console.print(reason["sentence"])
+    if not found["reasons"]:
+        console.print("Nothing was sent, so there is nothing to explain.")
+
+
+@app.command()
+def limit(
+    operation_id: Id,
+    mbit: Annotated[
+        float | None, typer.Option(help="Most it may send, in Mbit/s on the wire.", min=0.1)
+    ] = None,
+    none: Annotated[bool, typer.Option("--none", help="Lift the limit.")] = False,
+    priority: Annotated[str, typer.Option(help="low, normal or high.")] = "",
+) -> None:
+    """Slow an operation down, or let it go; also while it runs."""
+    if (mbit is not None and none) or not (mbit is not None or none or priority):
+        raise Invalid("Say what to change: --mbit 100, --none or --priority low.")
+    body: dict[str, Any] = {"limit_mbit": mbit} if mbit is not None or none else {}
+    if priority:
+        body["priority"] = priority
+    _print_operation(options.api().call("PATCH", f"/operations/{operation_id}", json=body).json())
 
 
 @app.command()
@@ -75,6 +135,8 @@ def deploy(
     identities: task_options.Identities = None,
     discard: task_options.Discard = None,
     verify: task_options.Verify = None,
+    limit: task_options.Limit = None,
+    priority: task_options.Priority = "normal",
     wait: Wait = False,
     timeout: Timeout = 3600,
 ) -> None:
@@ -85,6 +147,8 @@ def deploy(
         "group": group or None,
         "hosts": host or [],
         "transport": transport,
+        "limit_mbit": limit,
+        "priority": priority,
         "deploy": task_options.deploy_options(partition, grow, shrink, identities, discard, verify),
     }
     begin(task_options.with_disks(body, "deploy", disk), wait, timeout)
@@ -98,6 +162,8 @@ def reset(
     identities: task_options.Identities = None,
     discard: task_options.Discard = None,
     verify: task_options.Verify = None,
+    limit: task_options.Limit = None,
+    priority: task_options.Priority = "normal",
     key: Annotated[str, typer.Option(help="Idempotency key: the same key runs once.")] = "",
     wait: Wait = False,
     timeout: Timeout = 3600,
@@ -105,7 +171,8 @@ def reset(
     """Bring every host of a group back to an image version."""
     headers = {"Idempotency-Key": key or str(uuid.uuid4())}
     said = task_options.deploy_options(None, grow, shrink, identities, discard, verify)
-    body = ({"image": image} if image else {}) | ({"deploy": said} if said else {})
+    body: dict[str, Any] = ({"image": image} if image else {}) | ({"deploy": said} if said else {})
+    body |= {"limit_mbit": limit, "priority": priority}
     answer = options.api().call("POST", f"/groups/{group}:reset", json=body, headers=headers).json()
     _finish(answer, wait, timeout)
 
@@ -150,16 +217,18 @@ def _print_operation(operation: dict[str, Any]) -> None:
     if options.json_output:
         print_json(operation)
         return
-    columns = ("host", "state", "verified", "by multicast", "by HTTP", "seconds", "reason")
+    columns = ("host", "state", "verified", "way", "multicast", "peers", "HTTP", "seconds", "reason")
     rows = [
         (
             t["host"],
             t["state"],
             "yes" if t["verified"] else "",
+            t["way"],
             size(t["bytes_multicast"]),
+            size(t["bytes_peers"]),
             size(t["bytes_http"]),
             round(sum(t["seconds"].values())) if t["seconds"] else "",
-            t["reason"],
+            t["reason"] or (t["way_reason"] if t["way"] != "multicast" else ""),
         )
         for t in operation["tasks"]
     ]

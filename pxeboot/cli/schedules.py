@@ -31,7 +31,7 @@ def create(
     at: Annotated[str, typer.Option(help="Once, e.g. 2026-11-24T06:30 (in --zone).")] = "",
     cron: Annotated[str, typer.Option(help='Again and again, e.g. "30 6 * * 1-5".')] = "",
     zone: Annotated[str, typer.Option(help="IANA time zone.")] = "Europe/Paris",
-    transport: Annotated[str, typer.Option(help="multicast or http.")] = "multicast",
+    transport: Annotated[str, typer.Option(help="multicast, peers or http.")] = "multicast",
     name: Annotated[str, typer.Option(help="What to call it.")] = "",
     partition: task_options.Partitions = None,
     disk: task_options.Disks = None,
@@ -40,6 +40,8 @@ def create(
     identities: task_options.Identities = None,
     discard: task_options.Discard = None,
     verify: task_options.Verify = None,
+    limit: task_options.Limit = None,
+    priority: task_options.Priority = "normal",
 ) -> None:
     """Schedule a deploy of an image to a group."""
     said = task_options.deploy_options(partition, grow, shrink, identities, discard, verify)
@@ -49,6 +51,8 @@ def create(
         "group": group,
         "transport": transport,
         "deploy": said,
+        "limit_mbit": limit,
+        "priority": priority,
     }
     task_options.with_disks(request, "deploy", disk)
     body = {"name": name, "operation": request, "at": at or None, "cron": cron or None, "zone": zone}

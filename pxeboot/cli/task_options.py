@@ -49,6 +49,11 @@ Verify = Annotated[
     bool | None, typer.Option("--verify/--no-verify", help="Read everything back after writing.")
 ]
 
+Limit = Annotated[
+    float | None, typer.Option("--limit", help="Most it may send, in Mbit/s on the wire.", min=0.1)
+]
+Priority = Annotated[str, typer.Option(help="Its part beside other transfers: low, normal or high.")]
+
 
 def capture_options(
     partitions: list[int] | None, whole: list[str] | None, windows_files: bool | None

@@ -252,7 +252,7 @@ class Operation(SQLModel, table=True):
     group_id: int | None = Field(default=None, foreign_key="group.id")
     image_id: int | None = Field(default=None, foreign_key="image.id")
     version_id: int | None = Field(default=None, foreign_key="image_version.id")
-    transport: str = "multicast"  # multicast | http
+    transport: str = "multicast"  # multicast | peers | http
     params: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
     state: OperationState = Field(default=OperationState.RUNNING, index=True)
     created_by: str = ""
@@ -289,7 +289,11 @@ class Task(SQLModel, table=True):
     done: int = 0  # of the stage, in `total`'s unit
     total: int = 0
     bytes_multicast: int = 0
+    bytes_peers: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     bytes_http: int = 0
+    # By which chunks come, or came last: multicast, peers, http; and why not by a better one.
+    way: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    way_reason: str = Field(default="", sa_column_kwargs={"server_default": ""})
     verified: bool = False
     seconds: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
     result: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
@@ -340,8 +344,23 @@ class MulticastSession(SQLModel, table=True):
     group_address: str
     port: int
     report_port: int
+    address: str = Field(default="", sa_column_kwargs={"server_default": ""})  # ours that sends; "": usual
+    # 32 bytes in hexadecimal while it is active; "" = without. For its agents and its sender alone.
+    key: str = Field(default="", repr=False, sa_column_kwargs={"server_default": ""})
+    encrypt: bool = Field(default=False, sa_column_kwargs={"server_default": text("0")})
     active: bool = True
     created_at: datetime = Field(default_factory=utcnow)
+
+
+class TransferLog(SQLModel, table=True):
+    """The record of a stream, `pxeboot.transfer.log.StreamLog`: of a session, or (0) of an operation's
+    downloads."""
+
+    __tablename__ = "transfer_log"
+    operation_id: str = Field(primary_key=True, foreign_key="operation.id", ondelete="CASCADE")
+    session_id: int = Field(primary_key=True)
+    data: dict[str, Any] = Field(default_factory=dict, sa_column=json_column())
+    changed_at: datetime = Field(default_factory=utcnow)
 
 
 class Schedule(SQLModel, table=True):

@@ -38,6 +38,7 @@ class Heard:
     bridge: str = ""
     snooping: bool = False
     bridge_querier: bool = False
+    ours: bool = False  # multicast.querier is on
 
 
 def scratch_group(site: Site) -> str:
@@ -78,7 +79,11 @@ def judge(wire: Wire, heard: Heard) -> list[Finding]:
                 N_("A firewall here drops multicast: `pxeboot doctor --only firewall`."),
             )
         )
-    if heard.snooping and not heard.bridge_querier and not heard.querier:
+    if heard.ours and not heard.querier:
+        found.append(
+            say("ok", N_("Multicast leaves %(interface)s, and this server asks for memberships (IGMP)."))
+        )
+    elif heard.snooping and not heard.bridge_querier and not heard.querier:
         found.append(
             say(
                 "warning",
@@ -86,7 +91,10 @@ def judge(wire: Wire, heard: Heard) -> list[Finding]:
                     "The bridge %(bridge)s snoops IGMP but asks for no memberships: multicast stops after "
                     "four minutes."
                 ),
-                N_("`ip link set %(bridge)s type bridge mcast_querier 1` (or mcast_snooping 0)."),
+                N_(
+                    "Set multicast.querier = true, or `ip link set %(bridge)s type bridge mcast_querier 1` "
+                    "(or mcast_snooping 0)."
+                ),
             )
         )
     elif heard.querier:
@@ -100,7 +108,10 @@ def judge(wire: Wire, heard: Heard) -> list[Finding]:
                 N_(
                     "Nobody asks for IGMP memberships on %(interface)s: snooping switches may stop multicast."
                 ),
-                N_("Switch on an IGMP querier on one switch or router of this VLAN."),
+                N_(
+                    "Switch on an IGMP querier on one switch or router of this VLAN, or set "
+                    "multicast.querier = true."
+                ),
             )
         )
     elif not found:
@@ -142,6 +153,7 @@ def listen(wire: Wire, site: Site, bridge: str, *, address: str, query_seconds: 
         bridge=bridge,
         snooping=bool(bridge) and _text(about / "multicast_snooping") == "1",
         bridge_querier=_text(about / "multicast_querier") == "1",
+        ours=site.querier,
     )
 
 

@@ -69,6 +69,7 @@ class Site:
     group_base: str
     group_count: int
     multicast_port: int
+    querier: bool = False  # we ask for memberships ourselves
 
     @property
     def mode(self) -> str:
@@ -105,6 +106,7 @@ def site_of(settings: Settings, own: Own = ()) -> Site:
         group_base=settings.multicast.group_base,
         group_count=settings.multicast.group_count,
         multicast_port=settings.multicast.port,
+        querier=settings.multicast.querier,
     )
 
 

@@ -33,6 +33,9 @@ def outcome(
     chunks: dict[str, int],
     now: datetime,
     told: dict[str, Any] | None = None,
+    bytes_peers: int = 0,
+    way: str = "",
+    way_reason: str = "",
 ) -> TaskView:
     """The agent's last word. A repeated one is heard and changes nothing.
 
@@ -63,7 +66,10 @@ def outcome(
         code="" if ok else (code or "agent-error")[:60],
         verified=verified and ok,
         bytes_multicast=bytes_multicast,
+        bytes_peers=bytes_peers,
         bytes_http=bytes_http,
+        way=way or task.way,
+        way_reason=way_reason[:500] if way else task.way_reason,
         seconds=seconds,
         result=result,
         heard_at=now,

@@ -17,6 +17,11 @@ from pxeboot.services.task_states import ACTIVE, FINAL, WORKING, move
 from pxeboot.services.unit import changed, note
 from pxeboot.services.views import TaskView
 
+_WAYS = {
+    "multicast": "Chunks come by multicast again.",
+    "peers": "Chunks come from neighbours.",
+    "http": "Chunks come from the server alone.",
+}
 STAGES = ("inventory", "scan", "receive", "write", "verify", "customise", "upload", "wipe", "test", "shell")
 
 
@@ -82,8 +87,13 @@ def progress(
     bytes_http: int,
     message: str,
     now: datetime,
+    bytes_peers: int = 0,
+    way: str = "",
+    way_reason: str = "",
 ) -> tuple[bool, str]:
-    """Keep what the agent reports; (go on?, why not). Invalid for an unknown stage."""
+    """Keep what the agent reports; (go on?, why not). Invalid for an unknown stage or way."""
+    if way and way not in _WAYS:
+        raise Invalid(f"There is no way {way!r}; ways are {', '.join(_WAYS)}.", field="way")
     if stage not in STAGES:
         raise Invalid(f"There is no stage {stage!r}; stages are {', '.join(STAGES)}.", field="stage")
     task = row(session, task_id)
@@ -96,6 +106,8 @@ def progress(
     if stage != task.stage:
         # Only a stage's beginning is worth a line in the journal.
         tell(session, task, f"task.{stage}", f"Stage {stage} begins.")
+    if way and way != task.way and (task.way or way != "multicast"):
+        tell(session, task, f"task.way-{way}", f"{_WAYS[way]} {way_reason}".rstrip())
     session.execute(
         update(Task)
         .where(col(Task.id) == task_id, col(Task.attempt) == attempt)
@@ -104,7 +116,10 @@ def progress(
             done=done,
             total=total,
             bytes_multicast=bytes_multicast,
+            bytes_peers=bytes_peers,
             bytes_http=bytes_http,
+            way=way or task.way,
+            way_reason=way_reason[:500] if way else task.way_reason,
             message=message[:500],
             heard_at=now,
         )

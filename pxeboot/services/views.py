@@ -48,7 +48,10 @@ class TaskView(View):
     percent: int | None = None  # of the stage; None when its size is unknown
     message: str = ""
     bytes_multicast: int = 0
+    bytes_peers: int = 0
     bytes_http: int = 0
+    way: str = ""  # multicast | peers | http: by which chunks come, or came last
+    way_reason: str = ""  # why not by a better one
     verified: bool = False
     seconds: dict[str, Any] = Field(default_factory=dict)  # per stage
     result: dict[str, Any] = Field(
@@ -361,7 +364,7 @@ class OperationRequest(BaseModel):
     group: str | None = None
     hosts: list[str] = Field(default_factory=list, max_length=5000)
     image: str | None = Field(default=None, max_length=140)
-    transport: Literal["multicast", "http"] = "multicast"
+    transport: Literal["multicast", "peers", "http"] = "multicast"
     disk: DiskRule = DiskRule()
     capture: dict[str, Any] | None = Field(
         default=None,
@@ -401,3 +404,12 @@ class OperationRequest(BaseModel):
     then: Literal["reboot", "poweroff"] | None = None  # None: the setting tasks.then
     note: str = Field(default="", max_length=500)  # capture: kept with the version
     max_attempts: int | None = Field(default=None, ge=1, le=20)  # None: the setting tasks.max_attempts
+    limit_mbit: float | None = Field(
+        default=None,
+        gt=0,
+        le=1_000_000,
+        description="Most it may send, in Mbit/s on the wire; null: no limit.",
+    )
+    priority: Literal["low", "normal", "high"] = Field(
+        default="normal", description="Its part beside others: 1, 4 or 16 shares of what they compete for."
+    )

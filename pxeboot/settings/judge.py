@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv4Network
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from imaging.sshkeys import KeyInvalid, checked_key
 from pxeboot.settings.judge_dhcp import is_ipv4, judge_dhcp
+from pxeboot.settings.limits import EXAMPLE, parse_cap, parse_limit
 from pxeboot.settings.mistake import Mistake
 from pxeboot.settings.sections import Settings
 
@@ -48,6 +49,7 @@ def judge(settings: Settings) -> Iterator[Mistake]:
             checked_key(key)
         except KeyInvalid as error:
             yield Mistake(f"shell.authorized_keys[{index}]", key[:60], "is no public SSH key", str(error))
+    yield from _bandwidth(settings)
     template = settings.registration.name_template
     if "#" not in template:
         yield Mistake(
@@ -79,11 +81,39 @@ def _server(settings: Settings) -> Iterator[Mistake]:
     ):
         if path is not None and "\0" in str(path):
             yield Mistake(key, str(path), "has a zero byte", "write a path like /var/lib/pxeboot")
-    zone = settings.server.zone
+    yield from _zone("server.zone", settings.server.zone)
+
+
+def _zone(key: str, zone: str) -> Iterator[Mistake]:
     try:
         ZoneInfo(zone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        yield Mistake("server.zone", zone, "is not a time zone", "write it like Europe/Paris")
+        yield Mistake(key, zone, "is not a time zone", "write it like Europe/Paris")
+
+
+def _bandwidth(settings: Settings) -> Iterator[Mistake]:
+    rules, known = settings.bandwidth, {name for name, _ in interfaces(settings)}
+    if rules.zone:
+        yield from _zone("bandwidth.zone", rules.zone)
+    named: dict[str, tuple[list[str], Callable[[str], str], str]] = {
+        "caps": (rules.caps, lambda text: parse_cap(text)[0], 'write it like "eth2 = 500 Mbit/s"'),
+        "limits": (rules.limits, lambda text: parse_limit(text).interface, EXAMPLE),
+    }
+    for key, (texts, parse, example) in named.items():
+        for index, text in enumerate(texts):
+            place = f"bandwidth.{key}[{index}]"
+            try:
+                interface = parse(text)
+            except ValueError as error:
+                yield Mistake(place, text, str(error), example)
+                continue
+            if interface and interface not in known:
+                yield Mistake(
+                    place,
+                    text,
+                    f"names {interface}, which is no interface of [network]",
+                    f"use one of: {', '.join(sorted(known)) or 'none is set'}",
+                )
 
 
 def _network(settings: Settings) -> Iterator[Mistake]:

@@ -214,11 +214,69 @@ class MulticastSettings(Section):
     rate_mbit: float = Field(
         default=900.0, gt=0, le=1_000_000, description="Highest rate of a session in Mbit/s."
     )
+    protect: Literal["off", "authenticate", "encrypt"] = Field(
+        default="authenticate",
+        description="Whether datagrams carry a seal that only members of the session can make, and whether "
+        "strangers can read them. Sessions keep what they began with.",
+    )
+    querier: bool = Field(
+        default=False,
+        description="Ask for IGMP memberships on our interfaces while nobody else does: snooping switches "
+        "need a querier.",
+    )
     gather_seconds: float = Field(
         default=10.0,
         ge=0,
         le=_DAY,
         description="Wait for the others after the first receiver.",
+    )
+
+
+class BandwidthSettings(Section):
+    """How much of the network deploys may use: docs/bandwidth.md."""
+
+    share_percent: float = Field(
+        default=95.0,
+        ge=1,
+        le=100,
+        description="Of an interface's speed, what multicast and chunk downloads may use together.",
+    )
+    caps: list[str] = Field(
+        default_factory=list,
+        description='Instead of that share, for single interfaces: "eth2 = 500 Mbit/s".',
+    )
+    limits: list[str] = Field(
+        default_factory=list,
+        description='Limits by time of day: "mon-fri 08:00-18:00 100 Mbit/s" for all that is sent together, '
+        '"eth2 08:00-18:00 50 Mbit/s" for one interface.',
+    )
+    zone: str = Field(default="", description="Time zone of these limits, an IANA name; empty: server.zone.")
+
+
+class PeersSettings(Section):
+    """Machines that give each other what multicast does not bring."""
+
+    enabled: bool = Field(
+        default=True,
+        description="Let machines of one deploy fetch chunks from each other where multicast does not reach "
+        "them.",
+    )
+    across_subnets: bool = Field(
+        default=False,
+        description="Also between subnets; else each subnet keeps to itself.",
+    )
+    port: int = Field(
+        default=9080,
+        ge=0,
+        le=65535,
+        description="TCP port on which machines serve each other; when it is taken, or 0: any.",
+    )
+    linger_seconds: int = Field(
+        default=60,
+        ge=0,
+        le=3600,
+        description="How long, at most, a machine that is done waits before it restarts, while others still "
+        "fetch from it; 0: not at all.",
     )
 
 
@@ -295,6 +353,8 @@ class Settings(BaseModel):
     shell: ShellSettings = ShellSettings()
     rescue: RescueSettings = RescueSettings()
     multicast: MulticastSettings = MulticastSettings()
+    bandwidth: BandwidthSettings = BandwidthSettings()
+    peers: PeersSettings = PeersSettings()
     images: ImagesSettings = ImagesSettings()
     store: StoreSettings = StoreSettings()
     journal: JournalSettings = JournalSettings()

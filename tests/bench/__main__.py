@@ -8,7 +8,21 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.bench import days, dhcp, dhcp_latency, images, later, multicast, store, storm, tftp
+from tests.bench import (
+    days,
+    dhcp,
+    dhcp_latency,
+    images,
+    later,
+    multicast,
+    multicast_trouble,
+    peers,
+    share,
+    simulation,
+    store,
+    storm,
+    tftp,
+)
 from tests.bench.harness import Entry, Measurement, Result, failed, progress, run_entry, table, write_json
 from tests.bench.lan import sweep
 
@@ -22,6 +36,10 @@ ENTRIES: tuple[Entry, ...] = (
     *days.ENTRIES,
     *store.ENTRIES,
     *multicast.ENTRIES,
+    *multicast_trouble.ENTRIES,
+    *simulation.ENTRIES,
+    *share.ENTRIES,
+    *peers.ENTRIES,
     *later.ENTRIES,
 )
 

@@ -15,7 +15,8 @@ from typing import Any
 from tests.bench.dhcp import FIRST, LAST
 from tests.bench.harness import Entry, Measurement
 from tests.bench.lan import Lan, lan, udp_port_open, wait_until
-from tests.bench.multicast import Ours, ends, make_image
+from tests.bench.multicast import Ours, ends
+from tests.bench.multicast_peers import make_image
 
 ROUNDS = 3
 EXCHANGES = 500  # a second
@@ -24,18 +25,24 @@ _RECEIVERS = 2
 _RATE = 1000  # Mbit/s: a link of a gigabit filled
 
 
-def storm(net: Lan, host: int, seconds: float, first: int) -> dict[str, Any]:
-    """500 exchanges a second from one host, as through a relay. Raises RuntimeError when 1 % were lost."""
+def storm(net: Lan, host: int, seconds: float, first: int, rate: int = EXCHANGES) -> dict[str, Any]:
+    """So many exchanges a second from one host, as through a relay. RuntimeError when 1 % were lost."""
+    found = exchanges(net, host, seconds, first, rate)
+    if found["acknowledged"] < 0.99 * found["begun"]:
+        raise RuntimeError(f"of {found['begun']} exchanges only {found['acknowledged']} were finished")
+    return found
+
+
+def exchanges(net: Lan, host: int, seconds: float, first: int, rate: int) -> dict[str, Any]:
+    """What tests/dhcp/dora.py found."""
     what = {
-        "rate": EXCHANGES, "seconds": seconds, "clients": 20_000, "first": first, "realtime": True,
+        "rate": rate, "seconds": seconds, "clients": 20_000, "first": first, "realtime": True,
         "relay": net.address(host), "server": "10.77.0.1",
     }  # fmt: skip
     process = net.python(net.hosts[host], "-m", "tests.dhcp.dora", "eth0", json.dumps(what), stdout=-1)
     assert process.stdout is not None
     found: dict[str, Any] = json.loads(process.stdout.readline())
     process.wait(10)
-    if found["acknowledged"] < 0.99 * found["begun"]:
-        raise RuntimeError(f"of {found['begun']} exchanges only {found['acknowledged']} were finished")
     return found
 
 

@@ -63,7 +63,11 @@ class Lan:
     def start(self, namespace: str, *command: str, **options: Any) -> subprocess.Popen[Any]:
         """A process in a namespace; it is killed at the end, or when we die."""
         inside = ["ip", "netns", "exec", namespace, "setpriv", "--pdeathsig", "KILL", *command]
-        defaults: dict[str, Any] = {"stdin": subprocess.DEVNULL, "text": True, "cwd": ROOT}
+        # A session of its own: the kernel shares the processor among sessions first (sched_autogroup), and
+        # each of these stands for a machine that has its processor to itself.
+        defaults: dict[str, Any] = {
+            "stdin": subprocess.DEVNULL, "text": True, "cwd": ROOT, "start_new_session": True,
+        }  # fmt: skip
         process = subprocess.Popen(inside, **{**defaults, **options})
         self._started.append(process)
         return process

@@ -21,7 +21,7 @@ from webui.views.images import Sent, texts
 router = APIRouter(route_class=PageRoute)
 NO_OPTIONS = {
     "grow": "", "shrink": "", "identities": "", "discard": "", "verify": "", "partitions": "", "rule": "only",
-    "disk": "",
+    "disk": "", "limit": "", "priority": "normal",
 }  # fmt: skip
 
 
@@ -90,6 +90,8 @@ def deploy(
                 "then": then or None,
                 "disk": forms.disk_rule(values),
                 "deploy": forms.deploy_options(values) or None,
+                "limit_mbit": forms.mbit(values["limit"]),
+                "priority": forms.priority(values["priority"] or "normal"),
             }
         )
         with these.write() as session:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from typing import Annotated
 
-from pxeboot.services import operations
+from fastapi import APIRouter, Form, Request, Response
+
+from pxeboot.services import operations, transfers
+from pxeboot.services.transfer_views import ReasonView
+from webui import forms
 from webui.guard import AdminForm, PageRoute, Reader, ServicesDep
 from webui.render import live_block, page, redirect
 from webui.stream import live
@@ -25,7 +29,8 @@ def show_operation(request: Request, these: ServicesDep, who: Reader, operation:
     """One operation, followed live."""
     with these.read() as session:
         found = operations.get(session, operation)
-    return page(request, "operation.html", operation=found)
+    shown = these.sessions.transfers.view(operation)
+    return page(request, "operation.html", operation=found, transfer=shown)
 
 
 @router.get("/live/operations/{operation}")
@@ -35,9 +40,39 @@ async def operation_live(request: Request, these: ServicesDep, who: Reader, oper
     def draw() -> tuple[str, bool]:
         with these.read() as session:
             found = operations.get(session, operation)
-        return live_block(request, "operation.html", operation=found), found.state != "running"
+        shown = these.sessions.transfers.view(operation)
+        html = live_block(request, "operation.html", operation=found, transfer=shown)
+        return html, found.state != "running"
 
     return live(these, lambda message: message.operation_id == operation, draw)
+
+
+@router.get("/operations/{operation}/why")
+def why(request: Request, these: ServicesDep, who: Reader, operation: str) -> Response:
+    """Why it took as long as it did, in sentences."""
+    with these.read() as session:
+        found = operations.get(session, operation)
+    reasons = [ReasonView.of(reason) for reason in these.sessions.transfers.why(operation)]
+    return page(request, "operation_why.html", operation=found, why=reasons)
+
+
+@router.post("/operations/{operation}/bandwidth")
+def bandwidth(
+    these: ServicesDep,
+    who: AdminForm,
+    operation: str,
+    limit: Annotated[str, Form()] = "",
+    priority: Annotated[str, Form()] = "normal",
+) -> Response:
+    """Another limit or priority, at once."""
+    changes = {"limit_mbit": forms.mbit(limit), "priority": forms.priority(priority)}
+    with these.write() as session:
+        before = transfers.rules(session, [operation]).get(operation, (None, 1.0))[0]
+        now, _ = transfers.change(session, operation, changes, actor=who.name)
+    if now != before:
+        these.sessions.transfers.limit_changed(operation, now, who.name)
+    these.sessions.transfers.look_soon()
+    return redirect(f"/operations/{operation}")
 
 
 @router.post("/operations/{operation}/cancel")

@@ -113,6 +113,7 @@ def test_following_an_operation_ends_with_it(ask: Ask, room: None) -> None:
     assert stream.headers["content-type"].startswith("text/event-stream")
     assert [line for line in stream.text.splitlines() if line.startswith("event: ")] == [
         "event: operation",
+        "event: transfer",
         "event: end",
     ]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 import threading
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from imaging.errors import ChunkInvalid, ChunkMissing, ImagingError, ManifestMissing
 from imaging.manifest import Manifest
+from imaging.peers.tracker import Tracker
 from imaging.store import ChunkStore
 
 Json = dict[str, Any]
@@ -62,6 +64,11 @@ class Room:
         self.rescue = bytearray()  # the archive that came
         self.rescued: list[Json] = []  # what was said of it
         self.on_rescue: Callable[[], None] = lambda: None
+        self.peers: Json | None = None  # TASK's `peers`
+        self.tracker = Tracker()
+        self.hellos: list[Json] = []
+        self.sent: Callable[[], int | None] = lambda: None  # datagrams of the multicast sender
+        self.lock = threading.Lock()
         self._address, self._port = address, port
         self._http: ThreadingHTTPServer | None = None
         self._thread: threading.Thread | None = None
@@ -114,7 +121,7 @@ class Room:
         self.task = {
             "id": "7", "kind": kind, "attempt": 1, "disk": {"rule": "only", "value": ""},
             "image": {"name": "debian", "version": None}, "manifest": None, "session": None,
-            "force_full": False, "capture": {"whole": ["unknown"]},
+            "peers": self.peers, "force_full": False, "capture": {"whole": ["unknown"]},
             "customise": {"hostname": None}, "then": "reboot", **more,
         }  # fmt: skip
         return self.task
@@ -147,6 +154,21 @@ class Room:
             raise Problem(409, "name-taken", f"The name {name} is taken.")
         self.names.add(name)
         return {"name": name, "state": "pending", "then": "reboot"}
+
+    def hello(self, who: str, address: str, body: Json) -> Json:
+        """A host takes part in the swarm; who it is, its credential says."""
+        now = time.monotonic()
+        with self.lock:
+            self.hellos.append(body)
+            advice = self.tracker.hello(
+                "room", who, (address, body["port"]), have=body["have"], complete=body["complete"],
+                way=body["way"], now=now,
+            )  # fmt: skip
+            needed = self.tracker.needed(who, now)
+        return {
+            "neighbours": advice.neighbours, "connections": advice.connections, "others": advice.others,
+            "needed": needed, "sent": self.sent(),
+        }  # fmt: skip
 
     def put_chunks(self, data: bytes) -> Json:
         self.on_put()
@@ -241,6 +263,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def _who(self) -> str:
+        return self.headers.get("Authorization", "")
+
     def _json(self, body: Json) -> None:
         self._send(200, json.dumps(body).encode())
 
@@ -315,6 +340,18 @@ class _Handler(BaseHTTPRequestHandler):
                     raise Problem(410, "chunk-damaged", str(error)) from None
                 room.chunks_served += 1
                 self._send(200, frame, octets)
+            case ("POST", ["tasks", _, "peers"]):
+                self._json(room.hello(self._who(), self.client_address[0], json.loads(body)))
+            case ("POST", ["tasks", _, "chunk"]):
+                hashes = [body[at : at + 32] for at in range(0, len(body), 32)]
+                with room.lock:
+                    place = room.tracker.grant(self._who(), hashes, time.monotonic())
+                if place is None:
+                    self._send(204)
+                else:
+                    frame = room.on_chunk(hashes[place], room.store.frame(hashes[place]))
+                    room.chunks_served += 1
+                    self._send(200, frame, octets, X_Pxeboot_Place=str(place))
             case ("GET", ["tasks", _, "files" | "drivers" as kind, *rest]):
                 self._file(f"{kind}/{unquote('/'.join(rest))}")
             case ("GET", ["tasks", _, "session"]):

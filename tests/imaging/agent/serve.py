@@ -2,7 +2,8 @@
 stdout.
 
 ``python -m tests.imaging.agent.serve ADDRESS PORT STORE DISK``: captures DISK, then knows ``session
-{…}|null``, ``boot`` (→ a kernel command line for one deploy), ``outcomes``.
+{…}|null``, ``peers {…}|null``, ``sent N`` (datagrams of the multicast sender), ``boot`` (→ a kernel command
+line for one deploy), ``outcomes``, ``told`` (→ chunks given, reasons why not by multicast, neighbours left).
 """
 
 import json
@@ -18,11 +19,23 @@ def main() -> None:
     room = Room(Path(store), address, int(port))
     manifest = store_image(room, Path(disk))
     print(json.dumps({"manifest": manifest.id}), flush=True)
+    sent: int | None = None
+    room.sent = lambda: sent
     for line in sys.stdin:
         command, _, argument = line.strip().partition(" ")
         answer: object = None
         if command == "session":
             room.session = json.loads(argument)
+        elif command == "peers":
+            room.peers = json.loads(argument)
+        elif command == "sent":
+            sent = json.loads(argument)
+        elif command == "told":
+            answer = {
+                "chunks": room.chunks_served,
+                "reasons": sorted({str(body["way_reason"]) for body in room.progress}),
+                "left": [left for body in room.hellos for left in body["left"]],
+            }
         elif command == "boot":
             room.order("deploy", manifest=manifest.id, session=room.session)
             answer = room.cmdline()

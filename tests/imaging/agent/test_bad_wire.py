@@ -60,7 +60,7 @@ def test_what_a_stranger_makes_up_never_reaches_the_disk(site: Site) -> None:
 
 
 def test_with_a_key_a_stranger_is_not_even_a_nuisance(site: Site) -> None:
-    outcome, lied = deployed(site, {**SESSION, "key": "5a" * 32}, forge=0.05)
+    outcome, lied = deployed(site, {**SESSION, "key": "5a" * 32, "symbol": 1446}, forge=0.05)
     assert lied["forged"] > 100
     assert lied["rejected"] == 0
     assert outcome["bytes_multicast"] > WHOLE * 0.9

@@ -40,9 +40,25 @@ def test_all_wanted_chunks_are_taken_once_from_wherever_the_walk_starts() -> Non
     assert demand.claim_next() is None
 
 
-def test_the_receiver_is_told_what_is_wanted_and_what_is_here() -> None:
-    demand, wanted, done = Demand(3), list[int](), list[int]()
-    demand.on_wanted, demand.on_done = wanted.extend, done.append
+class Ear:
+    """A follower that remembers."""
+
+    def __init__(self) -> None:
+        self.wanted: list[int] = []
+        self.done: list[int] = []
+
+    def on_wanted(self, indexes: list[int]) -> None:
+        self.wanted += indexes
+
+    def on_done(self, index: int) -> None:
+        self.done.append(index)
+
+
+def test_followers_are_told_what_is_wanted_and_what_is_here() -> None:
+    demand, ear, early = Demand(3), Ear(), Ear()
+    demand.follow(early)
+    demand.follow(ear)
+    demand.unfollow(early)
     demand.start_scan(0)
     demand.end_scan(0, good=True)
     demand.start_scan(1)
@@ -50,7 +66,9 @@ def test_the_receiver_is_told_what_is_wanted_and_what_is_here() -> None:
     demand.want_all()
     demand.claim(2)
     demand.finish(2, good=False)  # came damaged: asked for again
-    assert (wanted, done) == ([1, 2, 2], [0])
+    assert (ear.wanted, ear.done) == ([1, 2, 2], [0])
+    assert (early.wanted, early.done) == ([], [])
+    assert (demand.is_wanted(0), demand.is_wanted(2)) == (False, True)
     assert demand.open_indexes() == ([], [1, 2])
 
 

@@ -17,7 +17,8 @@ pytestmark = [pytest.mark.net, pytest.mark.timeout(110)]
 
 CHUNKS = 64
 SESSION = {
-    "id": 77, "group": "239.192.7.9", "port": 9000, "report": ["10.9.0.1", 9001], "symbol": 1440, "key": None,
+    "id": 77, "group": "239.192.7.9", "port": 9000, "report": ["10.9.0.1", 9001], "symbol": 1450, "key": None,
+    "version": 2,
 }  # fmt: skip
 
 

@@ -18,8 +18,9 @@ from tests.imaging.agent.images import blank, make_disk, store_image
 from tests.imaging.agent.room import Room
 
 
-def test_wrong_frames_by_multicast_never_fail_a_deploy(room: Room, tmp_path: Path) -> None:
-    """Datagrams may come from anybody. What the server itself gives wrong again and again is its fault."""
+def test_wrong_frames_by_multicast_or_of_neighbours_never_fail_a_deploy(room: Room, tmp_path: Path) -> None:
+    """Datagrams may come from anybody, neighbours may lie. What the server itself gives wrong again and
+    again is its fault."""
     manifest = store_image(room, make_disk(tmp_path / "source.img"))
     given = assign(manifest, 0, str(blank(tmp_path / "target.img")), DeployOptions(), spill_limit=0)
     right, wrong = (room.store.frame(manifest.chunks[index].hash) for index in (5, 2))
@@ -29,14 +30,16 @@ def test_wrong_frames_by_multicast_never_fail_a_deploy(room: Room, tmp_path: Pat
         restore = Restore(manifest, {0: target}, demand, Progress("7", Server(room.url), Typist().console))
         for _ in range(20):
             assert demand.claim(5)
-            assert not restore.put(5, wrong, multicast=True)
+            assert not restore.put(5, wrong, source="multicast")
+            assert demand.claim(5)
+            assert not restore.put(5, wrong, source="peers")
         for _ in range(3):
             assert demand.claim(5)
-            assert not restore.put(5, wrong, multicast=False)
+            assert not restore.put(5, wrong, source="http")
         assert not restore.matches(5)
         assert demand.claim(5)
         with pytest.raises(ChunkInvalid):
-            restore.put(5, wrong, multicast=False)
+            restore.put(5, wrong, source="http")
         assert demand.claim(5)
-        assert restore.put(5, right, multicast=True)
+        assert restore.put(5, right, source="multicast")
         assert restore.matches(5)

@@ -20,6 +20,7 @@ import time
 from dataclasses import replace
 
 from imaging.multicast import wire
+from imaging.multicast.reports import ReceiverState, encode_report, parse_report
 
 DATA_PORT, REPORT_PORT = 9000, 9001
 SOL_PACKET, PACKET_IGNORE_OUTGOING, PACKET_ADD_MEMBERSHIP, PACKET_MR_PROMISC = 263, 23, 1, 1
@@ -35,17 +36,18 @@ class Forger:
 
     def forged(self, genuine: bytes) -> bytes:
         """Another datagram of the same session; b"" where there is nothing to make of it."""
-        kind, session = genuine[2], int.from_bytes(genuine[4:8], "big")
-        if kind == wire.Kind.DATA:
-            return self._data(wire.parse_data(genuine, session, len(genuine) - wire.HEADER_SIZE, None))
-        if kind == wire.Kind.ANNOUNCE:
-            return self._announce(wire.parse_announce(genuine, session, None))
-        if kind == wire.Kind.REPORT:
-            report = wire.parse_report(genuine, session, wire.MAX_CHUNKS, None)
-            return wire.encode_report(
-                replace(report, state=wire.ReceiverState.LEAVING, number=report.number + 1)
-            )
-        return b""
+        session = int.from_bytes(genuine[2:6], "big")
+        try:
+            kind = wire.kind_of(genuine, session)
+            if kind in (wire.Kind.DATA, wire.Kind.PARITY):
+                size = len(genuine) - wire.HEADER_SIZE
+                return self._data(wire.parse_data(genuine, session, size, sealed=False))
+            if kind == wire.Kind.ANNOUNCE:
+                return self._announce(wire.parse_announce(genuine, session))
+            report = parse_report(genuine, session, wire.MAX_CHUNKS)
+        except wire.WireError:  # sealed with a key he lacks
+            return b""
+        return encode_report(replace(report, state=ReceiverState.LEAVING, number=report.number + 1))
 
     def _data(self, data: wire.Data) -> bytes:
         match self.dice.randrange(4):
@@ -56,16 +58,18 @@ class Forger:
             case 2:
                 data = data._replace(chunk=data.chunk ^ 1)
             case _:
-                data = data._replace(hint=0xFFFF, sequence=self.dice.getrandbits(32))
-        if data.symbol >= wire.symbols_of(data.length, len(data.payload)):
+                data = data._replace(symbol=self.dice.getrandbits(16), sequence=self.dice.getrandbits(32))
+        if not data.parity and data.symbol >= wire.symbols_of(data.length, len(data.payload)):
             data = data._replace(symbol=0)
         return wire.encode_data(data)
 
     def _announce(self, announce: wire.Announce) -> bytes:
-        match self.dice.randrange(3):
+        match self.dice.randrange(4):
             case 0:
                 lie = announce._replace(state=wire.SenderState.ENDED)
             case 1:
+                lie = announce._replace(hint=0xFFFF)
+            case 2:
                 lie = announce._replace(manifest=self.dice.randbytes(32))
             case _:
                 lie = announce._replace(unavailable=((0, announce.chunks),))

@@ -148,8 +148,8 @@ def make_store(path: Path, chunks: int, seed: bytes = b"s", compressible: float 
 def order(manifest: Manifest, store: Path, **changes: Any) -> dict[str, Any]:
     """What the daemon writes to the sender's stdin."""
     session = {
-        "id": 0x1234ABCD, "group": "239.192.7.7", "port": 9000, "report": ["10.9.0.1", 9001], "symbol": 1440,
-        "key": None,
+        "id": 0x1234ABCD, "group": "239.192.7.7", "port": 9000, "report": ["10.9.0.1", 9001], "symbol": 1450,
+        "key": None, "version": 2,
     }  # fmt: skip
     session.update(changes.pop("session", {}))
     return {

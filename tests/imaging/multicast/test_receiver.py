@@ -8,32 +8,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imaging.multicast.receiver import (
+from imaging.multicast import fec
+from imaging.multicast.events import (
     ChunkLost,
     ChunkReceived,
     Ended,
-    Receiver,
-    ReceiverSettings,
     Rejoin,
     Resumed,
     Silent,
     Stalled,
 )
+from imaging.multicast.receiver import Receiver
+from imaging.multicast.reports import ReceiverState, Repair, Report, parse_report
+from imaging.multicast.settings import ReceiverSettings
 from imaging.multicast.wire import (
     Announce,
     Data,
-    ReceiverState,
-    Repair,
-    Report,
     SenderState,
     encode_announce,
     encode_data,
     make_seal,
-    parse_report,
 )
 
 SESSION, CHUNKS, SYMBOL = 9, 100, 600
-SEGMENT = 32 + SYMBOL
+SEGMENT = 22 + SYMBOL
 FRAMES = [random.Random(i).randbytes(29_900) for i in range(CHUNKS)]  # fifty symbols each
 MANIFEST = bytes(range(32))
 
@@ -57,13 +55,24 @@ class Stream:
         out = []
         for symbol in symbols:
             payload = frame[symbol * SYMBOL : (symbol + 1) * SYMBOL].ljust(SYMBOL, b"\0")
-            out.append(encode_data(Data(SESSION, index, len(frame), symbol, 100, self.sequence, payload)))
+            out.append(encode_data(Data(SESSION, index, len(frame), symbol, self.sequence, payload)))
+            self.sequence += 1
+        return b"".join(out)
+
+    def parity(self, index: int, rows: range | list[int]) -> bytes:
+        """Parity symbols; fifty symbols are one block."""
+        frame = FRAMES[index].ljust(50 * SYMBOL, b"\0")
+        sources = [frame[start : start + SYMBOL] for start in range(0, len(frame), SYMBOL)]
+        out = []
+        for row, payload in zip(rows, fec.codec().encode(sources, list(rows)), strict=True):
+            data = Data(SESSION, index, len(FRAMES[index]), row, self.sequence, payload, True)
+            out.append(encode_data(data))
             self.sequence += 1
         return b"".join(out)
 
     def announce(self, **changes: Any) -> bytes:
         announce = Announce(
-            SESSION, CHUNKS, SYMBOL, 100, self.sequence, MANIFEST, SenderState.SENDING, 1000, 1, 1, ()
+            SESSION, CHUNKS, SYMBOL, self.sequence, MANIFEST, SenderState.SENDING, False, 100, 1000, 1, 1, ()
         )
         self.sequence += 1
         return encode_announce(announce._replace(**changes))
@@ -95,7 +104,7 @@ def test_symbols_in_any_order_doubled_and_in_any_grouping(rng: random.Random, gr
     for start in range(0, len(data), group * SEGMENT):
         receiver.receive(data[start : start + group * SEGMENT], 0.1, SEGMENT)
     assert ChunkReceived(7, FRAMES[7]) in receiver.events()
-    assert receiver.counters.received == 60
+    assert receiver.hearing.received == 60
 
 
 def test_a_run_over_several_chunks_and_a_shorter_datagram_at_the_end() -> None:
@@ -103,7 +112,7 @@ def test_a_run_over_several_chunks_and_a_shorter_datagram_at_the_end() -> None:
     receiver.receive(stream.chunk(1) + stream.chunk(2) + stream.announce(), 0.1, SEGMENT)
     assert indexes(receiver) == [1, 2]
     assert receiver.announce is not None
-    assert receiver.counters.lost == 0
+    assert receiver.hearing.lost == 0
 
 
 def test_what_is_not_wanted_passes_by() -> None:
@@ -126,24 +135,58 @@ def test_what_is_welcome_is_taken_but_never_asked_for() -> None:
     assert [r.repairs for r in reports(receiver, 1)] == [()]
 
 
-def test_little_missing_is_asked_for_symbol_by_symbol() -> None:
+def test_for_little_missing_parity_is_asked_for() -> None:
     receiver, stream = make([1, 2, 3]), Stream()
     receiver.receive(stream.chunk(1, [s for s in range(50) if s not in (4, 40)]), 0.1, SEGMENT)
     assert reports(receiver, 0.1)[0].repairs == (), "it is still on its way"
     receiver.receive(stream.chunk(2, range(16)), 0.12, SEGMENT)
     (report,) = reports(receiver, 0.4)
-    assert report.repairs == (Repair(1, 1 << 4 | 1 << 40),)
+    assert report.repairs == (Repair(1, (2,)),)
     assert report.wants == 1 << 2 | 1 << 3
     assert report.wanted == 3
-    receiver.receive(stream.chunk(1, [4, 40]), 0.5, SEGMENT)
-    assert indexes(receiver) == [1]
+    # Any parity of the chunk helps, and it is no sign that chunk 2 has gone by.
+    receiver.receive(stream.parity(1, [7]), 0.5, SEGMENT)
+    (report,) = reports(receiver, 0.7)
+    assert report.repairs == (Repair(1, (1,)),)
+    receiver.receive(stream.parity(1, [7, 2]), 0.8, SEGMENT)
+    assert receiver.events() == [ChunkReceived(1, FRAMES[1])]
+    assert receiver.counters.rebuilt == 1
+    assert receiver.counters.duplicates == 1
+    receiver.receive(stream.chunk(2, range(16, 50)), 0.9, SEGMENT)
+    assert indexes(receiver) == [2]
+
+
+def test_parity_and_what_was_missing_may_come_in_any_order() -> None:
+    receiver, stream = make([1]), Stream()
+    receiver.receive(stream.parity(1, range(30)), 0.1, SEGMENT)
+    receiver.receive(stream.chunk(1, range(19)), 0.2, SEGMENT)
+    assert receiver.events() == []
+    receiver.receive(stream.chunk(1, [45]), 0.3, SEGMENT)
+    assert receiver.events() == [ChunkReceived(1, FRAMES[1])]
+
+
+def test_a_poll_is_answered_at_once() -> None:
+    receiver, stream = make([1]), Stream()
+    receiver.receive(stream.chunk(1, range(49)), 0.1, SEGMENT)
+    assert reports(receiver, 0.1)[0].repairs == ()
+    receiver.receive(stream.announce(poll=True), 0.11)
+    assert receiver.next_timer() <= 0.12
+    crowd, far = make([1]), Stream()
+    crowd.receive(far.announce(hint=1500), 0.05)
+    assert reports(crowd, 0.1)
+    times = set()
+    for _ in range(20):
+        crowd.receive(far.announce(poll=True, hint=1500), 0.2)
+        times.add(crowd._next_report)
+    assert 0.2 < min(times) <= 0.2 + 1.41
+    assert reports(receiver, 0.12)[0].repairs == (Repair(1, (1,)),)
 
 
 def test_the_last_chunk_is_repaired_although_nothing_follows_it() -> None:
     receiver, stream = make([1]), Stream()
     receiver.receive(stream.chunk(1, range(48)), 0.1, SEGMENT)
     receiver.handle_timer(0.36)
-    assert reports(receiver, 0.36)[0].repairs == (Repair(1, 3 << 48),)
+    assert reports(receiver, 0.36)[0].repairs == (Repair(1, (2,)),)
 
 
 def test_much_missing_stays_wanted_and_what_is_here_is_kept() -> None:
@@ -233,7 +276,7 @@ def test_a_keyed_session_believes_only_the_key() -> None:
     frame = FRAMES[3].ljust(50 * SYMBOL, b"\0")
     seal = make_seal(bytes(32))
     for i in range(50):
-        data = Data(SESSION, 3, 29_900, i, 100, 50 + i, frame[i * SYMBOL : (i + 1) * SYMBOL])
+        data = Data(SESSION, 3, 29_900, i, 50 + i, frame[i * SYMBOL : (i + 1) * SYMBOL])
         receiver.receive(encode_data(data, seal), 0.1)
     assert receiver.events() == [ChunkReceived(3, FRAMES[3])]
 
@@ -245,16 +288,16 @@ def test_losses_are_counted_by_sequence() -> None:
     late = stream.chunk(1, [10])
     stream.sequence &= 0xFFFFFFFF
     receiver.receive(stream.chunk(1, range(11, 20)), 0.1, SEGMENT)
-    assert receiver.counters.lost == 6
+    assert receiver.hearing.lost == 6
     receiver.receive(late, 0.1)
-    assert receiver.counters.lost == 5
+    assert receiver.hearing.lost == 5
 
 
 def test_a_restarted_sender_is_not_a_loss_of_millions() -> None:
     receiver = make()
     receiver.receive(Stream(3_000_000_000).chunk(1, range(10)), 0.1, SEGMENT)
     receiver.receive(Stream(0).chunk(1, range(10, 20)), 0.2, SEGMENT)
-    assert receiver.counters.lost == 0
+    assert receiver.hearing.lost == 0
     assert reports(receiver, 1)[0].highest == 9
 
 
@@ -342,7 +385,7 @@ def test_wants_too_many_for_a_report_are_told_in_turns() -> None:
         datagrams = receiver.datagrams_to_send(now)
         assert len(datagrams) <= 8
         for datagram in datagrams:
-            assert len(datagram) <= 32 + 512
+            assert len(datagram) <= 22 + 512
             report = parse_report(datagram, SESSION, 100_000)
             told |= report.wants << report.first
         now += 0.25
@@ -361,7 +404,7 @@ def test_what_the_sender_cannot_read_is_lost_here() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"manifest": bytes(32)}, {"chunks": 99}, {"symbol_size": 1440}, {"state": SenderState.ENDED}]
+    "change", [{"manifest": bytes(32)}, {"chunks": 99}, {"symbol_size": 1450}, {"state": SenderState.ENDED}]
 )
 def test_a_session_that_is_not_ours_or_over(change: dict[str, Any]) -> None:
     receiver, stream = make(), Stream()
@@ -388,7 +431,7 @@ def test_spoilt_headers_never_raise_nor_hand_out_another_chunk(data: st.DataObje
     receiver, stream = make([3]), Stream()
     run = bytearray(stream.chunk(3))
     for _ in range(data.draw(st.integers(1, 5))):
-        segment, offset = data.draw(st.integers(0, 49)), data.draw(st.integers(0, 31))
+        segment, offset = data.draw(st.integers(0, 49)), data.draw(st.integers(0, 21))
         run[segment * SEGMENT + offset] = data.draw(st.integers(0, 255))
     receiver.receive(bytes(run), 0.1, SEGMENT)
     assert {e.index for e in receiver.events() if isinstance(e, ChunkReceived)} <= {3}

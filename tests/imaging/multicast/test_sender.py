@@ -4,26 +4,19 @@ from typing import Any
 
 import pytest
 
+from imaging.multicast import fec
+from imaging.multicast.cutting import ChunkUnavailable
+from imaging.multicast.events import ChunkSkipped, ClassChanged, ReceiverJoined, ReceiverLeft, SweepStarted
 from imaging.multicast.pacer import BURST_SEGMENTS
-from imaging.multicast.sender import (
-    ChunkSkipped,
-    ChunkUnavailable,
-    ReceiverJoined,
-    ReceiverLeft,
-    Sender,
-    SenderSettings,
-    SweepStarted,
-)
+from imaging.multicast.reports import ReceiverState, Repair, Report, encode_report
+from imaging.multicast.sender import Sender
+from imaging.multicast.settings import SenderSettings
 from imaging.multicast.simulate import split
 from imaging.multicast.wire import (
     Announce,
     Data,
-    ReceiverState,
-    Repair,
-    Report,
     SenderState,
     WireError,
-    encode_report,
     parse_announce,
     parse_data,
 )
@@ -45,11 +38,28 @@ def report(
     highest: int = 0,
     number: int = 0,
     repairs: tuple[Repair, ...] = (),
+    received: int = 0,
+    lost: int = 0,
+    backlog: int = 0,
 ) -> bytes:
     bits = sum(1 << i for i in wants)
     wanted = len(wants) + len(repairs)
     return encode_report(
-        Report(SESSION, receiver, state, highest, number, 0, 0, wanted, 0, 0, CHUNKS, bits, repairs)
+        Report(
+            SESSION,
+            receiver,
+            number,
+            highest,
+            received,
+            lost,
+            wanted,
+            backlog,
+            state,
+            0,
+            CHUNKS,
+            bits,
+            repairs,
+        )
     )
 
 
@@ -80,7 +90,7 @@ def test_nothing_wanted_nothing_sent_but_announces() -> None:
     sender = make()
     times = [t / 100 for t in range(200) if sent(sender, t / 100)[1]]
     assert times == pytest.approx([0.0, 0.4, 0.8, 1.2, 1.6], abs=0.011)
-    assert sender.state is SenderState.GATHERING
+    assert sender.state(3.0) is SenderState.GATHERING
 
 
 def test_a_chunk_goes_out_as_its_symbols_padded() -> None:
@@ -119,56 +129,143 @@ def test_wants_that_are_gone_are_not_sent_again() -> None:
     assert chunks_sent(sender, 0, 1) == [5]
     sender.receive(report([], number=1, state=ReceiverState.DONE), "a", 1)
     assert chunks_sent(sender, 1, 3) == []
-    assert sender.state is SenderState.IDLE
+    assert sender.state(3.0) is SenderState.IDLE
 
 
-def test_repairs_go_first_and_only_the_missing_symbols() -> None:
+def parity_of(chunk: int, rows: list[int]) -> list[bytes]:
+    frame = FRAMES[chunk] + bytes(500)
+    return fec.codec().encode([frame[i : i + SYMBOL] for i in range(0, len(frame), SYMBOL)], rows)
+
+
+def rows(data: list[Data]) -> list[int]:
+    assert all(d.parity for d in data)
+    return [d.symbol for d in data]
+
+
+def test_repairs_go_first_as_parity_never_sent_before() -> None:
     sender = make(rate=10e6)
     sender.receive(report(list(range(10))), "a", 0)
     first = [d for t in range(20) for d in sent(sender, t / 1000)[0]]
     done = first[9]
     assert (done.chunk, done.symbol) == (0, 9)
-    again = report(list(range(2, 10)), highest=done.sequence, number=1, repairs=(Repair(0, 0b100010000),))
+    again = report(list(range(2, 10)), highest=done.sequence, number=1, repairs=(Repair(0, (2,)),))
     sender.receive(again, "a", 0.02)
     now, later = 0.02, list[Data]()
     while len(later) < 30:
         now += 0.001
         later += sent(sender, now)[0]
-    repaired = [d.symbol for d in later if d.chunk == 0]
-    assert repaired == [4, 8]
+    repairs = [d for d in later if d.chunk == 0]
+    assert [(d.parity, d.symbol) for d in repairs] == [(True, 0), (True, 1)]
+    assert [d.payload for d in repairs] == parity_of(0, [0, 1])
     # At once, after no more than the chunk that was in hand.
     assert [d.chunk for d in later].index(0) <= 10
+    # One of the two got lost at somebody: what comes next was never sent.
+    again = report([], highest=later[-1].sequence, number=2, repairs=(Repair(0, (1,)),))
+    sender.receive(again, "a", now)
+    after = [d for t in range(30) for d in sent(sender, now + t / 1000)[0]]
+    assert rows([d for d in after if d.chunk == 0])[:1] == [2]
+
+
+def test_as_many_as_the_worst_lacks() -> None:
+    sender = make(rate=10e6)
+    sender.receive(report([0, 1, 2], 1), "a", 0)
+    sender.receive(report([0, 1, 2], 2), "b", 0)
+    last = [d for t in range(40) for d in sent(sender, t / 1000)[0]][-1].sequence
+    sender.receive(
+        report([], 1, highest=last, number=1, repairs=(Repair(1, (1,)), Repair(2, (1,)))), "a", 0.1
+    )
+    sender.receive(report([], 2, highest=last, number=1, repairs=(Repair(1, (3,)),)), "b", 0.1)
+    out = [d for t in range(40) for d in sent(sender, 0.1 + t / 1000)[0]]
+    # For the very last repair one more than needed: a round trip costs more.
+    assert [(d.chunk, d.symbol) for d in out] == [(1, 0), (1, 1), (1, 2), (1, 3), (2, 0), (2, 1)]
+    # Another one, that has not seen these yet, lacks two: they are on their way.
+    sender.receive(report([], 1, highest=last, number=2, repairs=(Repair(1, (2,)),)), "a", 0.12)
+    assert [d for t in range(40) for d in sent(sender, 0.15 + t / 1000)[0]] == []
+    # It lacks six: two are missing still.
+    sender.receive(report([], 1, highest=last, number=3, repairs=(Repair(1, (6,)),)), "a", 0.2)
+    assert rows([d for t in range(40) for d in sent(sender, 0.2 + t / 1000)[0]]) == [4, 5, 6]
 
 
 def test_a_repair_asked_before_the_end_of_the_chunk_was_seen_is_stale() -> None:
     sender = make()
     sender.receive(report([0]), "a", 0)
     last = sent(sender, 0)[0][-1]
-    stale = report([], highest=last.sequence - 1, number=1, repairs=(Repair(0, 1),))
+    stale = report([], highest=last.sequence - 1, number=1, repairs=(Repair(0, (1,)),))
     sender.receive(stale, "a", 0.1)
     assert sent(sender, 0.1)[0] == []
-    sender.receive(report([], highest=last.sequence, number=2, repairs=(Repair(0, 1),)), "a", 0.2)
-    assert [d.symbol for d in sent(sender, 0.2)[0]] == [0]
-    # The same report again: the repair itself has not been seen yet.
-    sender.receive(report([], highest=last.sequence, number=3, repairs=(Repair(0, 1),)), "a", 0.21)
-    assert sent(sender, 0.21)[0] == []
-    # It was lost, and so was every announce: after the hold the request counts whatever was seen.
-    sender.receive(report([], highest=last.sequence, number=4, repairs=(Repair(0, 1),)), "a", 1.8)
-    assert [d.symbol for d in sent(sender, 1.8)[0]] == [0]
+    # Every announce since then was lost: after the hold the request counts whatever was seen.
+    sender.receive(report([], highest=last.sequence - 1, number=4, repairs=(Repair(0, (1,)),)), "a", 1.8)
+    assert rows(sent(sender, 1.8)[0]) == [0, 1]
 
 
-def test_symbols_beyond_the_frame_are_not_sent() -> None:
+def test_repairs_that_make_no_sense_are_not_sent() -> None:
     sender = make()
     sender.receive(report([1]), "a", 0)
     sent(sender, 0)
-    sender.receive(report([], highest=99, number=1, repairs=(Repair(4, 1 << 10 | 1 << 300),)), "a", 0.1)
-    assert sent(sender, 0.1)[0] == []
+    # Two blocks, where the chunk has one; nothing at all; and more than there can be.
+    for number, missing in enumerate(((1, 1), (0,)), 1):
+        sender.receive(report([], highest=99, number=number, repairs=(Repair(4, missing),)), "a", 0.1)
+        assert sent(sender, 0.1)[0] == []
+
+
+def test_a_chunk_whose_parity_is_used_up_goes_out_whole_again() -> None:
+    sender = make(rate=1e9)
+    sender.receive(report([3]), "a", 0)
+    last, now, number = sent(sender, 0)[0][-1].sequence, 0.1, 0
+    seen: list[Data] = []
+    while not seen or seen[-1].parity:
+        number += 1
+        sender.receive(report([], highest=last, number=number, repairs=(Repair(3, (100,)),)), "a", now)
+        seen += sent(sender, now)[0]
+        last, now = seen[-1].sequence, now + 0.1
+        assert number < 9
+    parity = [d.symbol for d in seen if d.parity]
+    assert len(set(parity)) == len(parity) == 202
+    assert [d.symbol for d in seen if not d.parity] == list(range(10))
+
+
+def test_a_slow_one_costs_the_others_nothing() -> None:
+    sender = make(rate=1e6, adapt=False)
+    now, number = 0.0, 0
+    while now < 7:
+        number += 1
+        # The first loses a third of the stream, the others nothing.
+        for who, lost in ((1, number * 30), (2, 0), (3, 0)):
+            wants = [0, 1] if who == 1 else [9]
+            datagram = report(
+                wants, who, number=number, received=number * 100 - lost, lost=lost, repairs=(Repair(5, (3,)),)
+                if who == 1 and number > 10 else (),
+            )  # fmt: skip
+            sender.receive(datagram, who, now)
+        now += 0.1
+    (changed,) = [e for e in sender.events() if isinstance(e, ClassChanged)]
+    assert (changed.receiver, changed.slow) == (1, True)
+    assert changed.loss == pytest.approx(0.3, abs=0.02)
+    # First what the others want, then what it wants; and no parity for it.
+    order = chunks_sent(sender, 7, 7.5)
+    assert order == [9, 0, 1]
+    assert sender.counters.parity_sent == 0
 
 
 def test_a_restarted_sender_repairs_what_it_never_sent() -> None:
     sender = make()
-    sender.receive(report([], highest=123456, repairs=(Repair(4, 0b11),)), "a", 0)
-    assert [(d.chunk, d.symbol) for d in sent(sender, 0)[0]] == [(4, 0), (4, 1)]
+    sender.receive(report([], highest=123456, repairs=(Repair(4, (2,)),)), "a", 0)
+    assert [(d.chunk, d.symbol, d.parity) for d in sent(sender, 0)[0]] == [
+        (4, 0, True),
+        (4, 1, True),
+        (4, 2, True),
+    ]
+
+
+def test_when_there_is_nothing_to_send_the_waiting_are_asked() -> None:
+    sender = make()
+    sender.receive(report([3]), "a", 0)
+    polls = [t / 100 for t in range(150) if any(a.poll for a in sent(sender, t / 100)[1])]
+    # A few times, not for ever: it may be busy with what it has.
+    assert 4 <= len(polls) <= 8
+    assert polls[-1] < 0.5
+    sender.receive(report([], number=1, state=ReceiverState.DONE), "a", 1.5)
+    assert not any(a.poll for t in range(150, 300) for a in sent(sender, t / 100)[1])
 
 
 def test_bursts_are_equal_sized_and_bounded() -> None:
@@ -176,7 +273,7 @@ def test_bursts_are_equal_sized_and_bounded() -> None:
     sender.receive(report(list(range(CHUNKS))), "a", 0)
     batches = [b for b in sender.datagrams_to_send(0) if b.segments > 1]
     assert all(b.segments <= BURST_SEGMENTS for b in batches)
-    assert all(len(d) == 32 + SYMBOL for b in batches for d in split(b))
+    assert all(len(d) == 22 + SYMBOL for b in batches for d in split(b))
 
 
 def test_gathers_until_the_time_is_over() -> None:
@@ -189,6 +286,17 @@ def test_gathers_until_the_time_is_over() -> None:
     assert sender.next_timer(109.7) <= 110
     assert chunks_sent(sender, 109.9, 110.1) == [5]
     assert SweepStarted(1) in sender.events()
+
+
+def test_newcomers_extend_the_gathering_threefold_at_most() -> None:
+    sender = make(gather=10)
+    for second in range(0, 40, 2):
+        for receiver in range(second // 6 + 1):
+            sender.receive(report([5], receiver, number=second), "a", second)
+        began = bool(chunks_sent(sender, second, second + 0.01))
+        assert began == (second >= 30), second
+        if began:
+            break
 
 
 def test_gathers_until_the_expected_are_in() -> None:
@@ -210,7 +318,7 @@ def test_a_silent_receiver_is_forgotten_after_three_seconds() -> None:
     sender.receive(report([19], 2, number=1), "b", 2.9)
     sender.handle_timer(3.0)
     assert sender.events() == [ReceiverLeft(1, "a", "silent")]
-    assert sender.wanted() == 1
+    assert sender.wanted(3.0) == 1
 
 
 def test_one_that_leaves_is_forgotten_at_once() -> None:
@@ -218,7 +326,7 @@ def test_one_that_leaves_is_forgotten_at_once() -> None:
     sender.receive(report([1]), "a", 0)
     sender.receive(report([1], number=1, state=ReceiverState.LEAVING), "a", 0.5)
     assert sender.events() == [ReceiverJoined(1, "a"), ReceiverLeft(1, "a", "left")]
-    assert sender.wanted() == 0
+    assert sender.wanted(3.0) == 0
     sender.receive(report([1], number=2, state=ReceiverState.LEAVING), "a", 0.6)
     assert sender.events() == []
 
@@ -227,13 +335,13 @@ def test_a_report_overtaken_by_a_newer_one_does_not_count() -> None:
     sender = make(gather=10)
     sender.receive(report([], number=5), "a", 0)
     sender.receive(report([1, 2], number=4), "a", 0.1)
-    assert sender.wanted() == 0
+    assert sender.wanted(3.0) == 0
 
 
 def test_a_report_speaks_only_for_its_span() -> None:
     sender = make(gather=10)
     sender.receive(report([1, 15]), "a", 0)
-    part = Report(SESSION, 1, ReceiverState.RECEIVING, 0, 1, 0, 0, 2, 0, 0, 10, 1 << 3, ())
+    part = Report(SESSION, 1, 1, 0, 0, 0, 2, 0, ReceiverState.RECEIVING, 0, 10, 1 << 3, ())
     sender.receive(encode_report(part), "a", 0.1)
     assert sender.peers[1].wants == 1 << 3 | 1 << 15
 
@@ -250,14 +358,14 @@ def test_an_unreadable_chunk_is_skipped_said_and_announced() -> None:
     assert ChunkSkipped(5, "damaged in the store") in sender.events()
     announces = sent(sender, 0.45)[1]
     assert announces[-1].unavailable == ((5, 2),)
-    sender.receive(report([5], number=1, repairs=(Repair(6, 1),)), "a", 0.5)
+    sender.receive(report([5], number=1, repairs=(Repair(6, (1,)),)), "a", 0.5)
     assert chunks_sent(sender, 0.5, 3) == []
-    assert sender.state is SenderState.IDLE
+    assert sender.state(3.0) is SenderState.IDLE
 
 
 def test_strangers_datagrams_are_counted_and_dropped() -> None:
     sender = make()
-    for datagram in (b"", b"hello", report([1])[:-1], report([1]).replace(b"\x7b\x01", b"\x7b\x02")):
+    for datagram in (b"", b"hello", report([1])[:-1], report([1]).replace(b"\x7b\x24", b"\x7b\x14")):
         sender.receive(datagram, "x", 0)
     assert sender.counters.bad_reports == 4
     assert not sender.peers

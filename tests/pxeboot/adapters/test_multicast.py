@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -14,8 +15,9 @@ import pytest
 
 from imaging.chunks import compress, hash_chunk
 from imaging.manifest import CHUNK_SIZE, DiskImage, Manifest, Runs
-from pxeboot.adapters import container, multicast
+from pxeboot.adapters import container, multicast, senders
 from pxeboot.adapters.container import Services
+from pxeboot.db.models import MulticastSession
 from pxeboot.services import images, journal, tasks
 from tests.plane import Plane
 
@@ -64,12 +66,12 @@ def kinds(services: Services) -> list[str]:
 
 async def test_a_sender_runs_while_somebody_listens(on_air: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(multicast, "LINGER_SECONDS", 0.1)
-    monkeypatch.setattr(multicast, "STOP_SECONDS", 10.0)
+    monkeypatch.setattr(senders, "STOP_SECONDS", 10.0)
     services, task_id, offered = on_air
     manager = services.sessions
     await until(lambda: "multicast.started" in kinds(services))
     (running,) = manager._running.values()
-    process = running.process
+    process = running.sender.process
     with services.write() as session:
         assert manager.session_for(session, task_id) == offered
     with services.write() as session:
@@ -84,10 +86,10 @@ async def test_a_killed_sender_comes_back_with_the_same_session(on_air: Any) -> 
     services, _task_id, offered = on_air
     manager = services.sessions
     await until(lambda: "multicast.started" in kinds(services))
-    first = manager._running[offered["id"]].process.pid
+    first = manager._running[offered["id"]].sender.process.pid
     os.kill(first, signal.SIGKILL)
     await until(lambda: kinds(services).count("multicast.started") == 2)
-    assert manager._running[offered["id"]].process.pid != first
+    assert manager._running[offered["id"]].sender.process.pid != first
     assert "multicast.lost" in kinds(services)
 
 
@@ -97,7 +99,79 @@ async def test_a_sender_that_keeps_dying_is_given_up(on_air: Any, monkeypatch: p
     monkeypatch.setattr(sys, "executable", "/nonexistent")
     await until(lambda: "multicast.lost" in kinds(services) or bool(services.sessions._running))
     for running in services.sessions._running.values():  # it was quicker than this test: kill it
-        os.kill(running.process.pid, signal.SIGKILL)
+        os.kill(running.sender.process.pid, signal.SIGKILL)
     await until(lambda: "multicast.lost" in kinds(services))
     with services.write() as session:
         assert services.sessions.session_for(session, task_id) is None  # receivers go on over HTTP
+
+
+def test_each_session_has_a_key_of_its_own_for_as_long_as_it_lives(plane: Plane) -> None:
+    """In SESSION and in the database, nowhere else."""
+    services = container.open_services(plane.settings, address="127.0.0.1")
+    plane.room(1)
+    operation = plane.start(kind="deploy", group="B204", image="debian")
+    now = datetime.now(UTC)
+    task = plane.checkin(1, plane.boot(1, now).token, now).task
+    assert task is not None
+    with plane.write() as session:
+        offered = services.sessions.session_for(session, task.id)
+    assert offered is not None
+    assert re.fullmatch("[0-9a-f]{64}", offered["key"])
+    assert not offered["encrypt"]
+    # 26 bytes of header: it still fills an MTU of 1500.
+    assert 20 + 8 + 26 + offered["symbol"] == 1500
+    with plane.read() as session:
+        row = session.get(MulticastSession, offered["id"])
+        assert row is not None
+        assert row.key == offered["key"]
+        assert row.key not in repr(row)
+    assert offered["key"] not in plane.operation(operation.id).model_dump_json()
+    assert plane.database.path.stat().st_mode & 0o077 == 0
+    with plane.write() as session:
+        tasks.fail(session, task.id, reason="enough", code="x", now=now)
+    assert services.sessions._wanted() == {}
+    with plane.read() as session:
+        over = session.get(MulticastSession, offered["id"])
+        assert over is not None
+        assert (over.key, over.active) == ("", False)
+    container.close(services)
+
+
+@pytest.mark.parametrize(("protect", "key", "encrypt"), [("off", False, False), ("encrypt", True, True)])
+def test_the_setting_says_how_sessions_are_protected(
+    plane: Plane, protect: str, key: bool, encrypt: bool
+) -> None:
+    services = container.open_services(plane.settings, address="127.0.0.1")
+    services.sessions.use(
+        plane.settings.model_copy(
+            update={"multicast": plane.settings.multicast.model_copy(update={"protect": protect})}
+        )
+    )
+    plane.room(1)
+    plane.start(kind="deploy", group="B204", image="debian")
+    now = datetime.now(UTC)
+    task = plane.checkin(1, plane.boot(1, now).token, now).task
+    assert task is not None
+    with plane.write() as session:
+        offered = services.sessions.session_for(session, task.id)
+    assert offered is not None
+    assert (bool(offered["key"]), offered["encrypt"]) == (key, encrypt)
+    container.close(services)
+
+
+def test_each_interface_has_its_own_session(plane: Plane) -> None:
+    services = container.open_services(plane.settings, address="127.0.0.1")
+    services.sessions.addresses = frozenset({"127.0.0.1", "127.0.0.2"})
+    plane.room(2)
+    plane.start(kind="deploy", group="B204", image="debian")
+    now = datetime.now(UTC)
+    offers = []
+    for number, ours in ((1, "127.0.0.1"), (2, "127.0.0.2")):
+        task = plane.checkin(number, plane.boot(number, now).token, now).task
+        assert task is not None
+        with plane.write() as session:
+            offers.append(services.sessions.session_for(session, task.id, ours))
+    first, second = (offer for offer in offers if offer is not None)
+    assert (first["report"][0], second["report"][0]) == ("127.0.0.1", "127.0.0.2")
+    assert first["group"] != second["group"]
+    container.close(services)

@@ -1,0 +1,96 @@
+"""How fast to send: the configured rate, or less where the room as a whole cannot follow.
+
+It looks at the receivers that want something, four times a second, and follows their majority, not the
+worst: a third of them (at least two, if there are two) must be in trouble before the rate goes down. Losses
+up to two percent are parity's business. When more gets lost, the rate goes to what came through, and creeps
+up again, slowly near the rate where it last went wrong. Losses that do not answer to the rate (a bad cable at
+each seat, not a full queue) are taken as given, and the rate returns.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import median
+
+from .fitness import SLOW_BACKLOG
+from .peers import Peer
+
+INTERVAL = 0.25  # s between two looks
+SETTLE = 0.75  # s until a change shows in the reports
+CONGESTED, CALM = 0.02, 0.015  # loss above what is taken as given
+_CALM_BACKLOG = 500
+_DISK = 0.85  # for full buffers
+_MOST_GIVEN = 0.3
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """The rate was lowered from `rate`, at which `loss` was seen."""
+
+    rate: float
+    loss: float
+
+
+class RateController:
+    """`cap` and `rate` in bits per second; the rate never goes below `floor`."""
+
+    def __init__(self, cap: float, floor: float | None = None) -> None:
+        self.rate = self.cap = cap
+        self.floor = min(cap, max(cap / 64, 2e6) if floor is None else floor)
+        self.given = 0.0  # loss that the rate does nothing about
+        self.congestions = 0  # how often the rate went down
+        self._ceiling = cap  # where it last went wrong
+        self._next = self._settled = float("-inf")
+        self._trials: list[_Trial] = []
+
+    def limit(self, cap: float) -> None:
+        """Another cap."""
+        self.cap = self._ceiling = cap
+        self.floor = min(self.floor, cap)
+        self.rate = min(self.rate, cap) if self.congestions else cap
+
+    def look(self, peers: Iterable[Peer], now: float) -> None:
+        """To be called often while data is being sent."""
+        if now < self._next:
+            return
+        self._next = now + INTERVAL
+        active = [peer for peer in peers if peer.waiting and now - peer.fitness.measured < 2.0]
+        if not active or now < self._settled:
+            return
+        losing = [peer.loss for peer in active if peer.loss - self.given > CONGESTED]
+        full = sum(peer.backlog > SLOW_BACKLOG for peer in active)
+        many = 1 if len(active) == 1 else max(2, -(-len(active) // 3))
+        if len(losing) >= many:
+            self._lower(median(losing), now)
+        elif full >= many:
+            self._change(self.rate * _DISK, now)
+        else:
+            self._trials.clear()
+            self.given = min(self.given, median(peer.loss for peer in active) + CONGESTED / 2)
+            calm = sum(peer.loss - self.given < CALM and peer.backlog < _CALM_BACKLOG for peer in active)
+            if calm * 10 >= len(active) * 9 or calm > len(active) - many:
+                self._raise()
+
+    def _lower(self, loss: float, now: float) -> None:
+        if self._trials and loss > 0.7 * self._trials[-1].loss:
+            if len(self._trials) >= 2 and loss <= _MOST_GIVEN:
+                # Twice less was sent, and as much got lost: it is not we who fill a queue.
+                self.given = loss
+                self.rate = self._ceiling = self._trials[0].rate
+                self._trials.clear()
+                self._settled = now + SETTLE
+                return
+        else:
+            self._trials.clear()
+        self._trials.append(_Trial(self.rate, loss))
+        through = (1 - loss) / (1 - self.given)
+        self._change(self.rate * min(0.95, max(0.25, 0.98 * through)), now)
+
+    def _change(self, rate: float, now: float) -> None:
+        self.rate = self._ceiling = max(self.floor, rate)
+        self.congestions += 1
+        self._settled = now + SETTLE
+
+    def _raise(self) -> None:
+        step = 1.03 if self.rate < 0.95 * self._ceiling else 1.005
+        self.rate = min(self.cap, self.rate * step)
+        self._ceiling = max(self._ceiling, self.rate)

@@ -1,0 +1,110 @@
+"""Multicast where machines freeze, come late in groups, are started again, or lose their server."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+
+from tests.bench.harness import Entry, Measurement
+from tests.bench.lan import lan
+from tests.bench.multicast import LINK, NEEDS, UDPCAST, Ours, ends, event, ours
+from tests.bench.multicast_peers import (
+    DROP_AFTER,
+    finished,
+    half_written,
+    make_image,
+    same,
+    udp_receiver,
+    udp_sender,
+)
+
+
+def frozen(found: Measurement) -> None:
+    """One of eight stops (SIGSTOP) half-way: how long the other seven need."""
+    hosts, size = 8, found.megabytes(96)
+    image = make_image(found.scratch, size)
+    undisturbed = 0.0
+    for number in found.rounds(2):
+        with lan(hosts) as net:
+            net.shape(LINK)
+            if not number:
+                undisturbed = ours(net, image, found.scratch, hosts, LINK)
+            session = Ours(net, image, found.scratch, expected=hosts, rate=LINK)
+            receivers = [session.receiver(host) for host in range(hosts)]
+            began = session.started()
+            event(receivers[-1], "half")
+            receivers[-1].send_signal(signal.SIGSTOP)
+            found.ours.append(ends(receivers[:-1]) - began)
+            session.close()
+        with lan(hosts) as net:
+            net.shape(LINK)
+            others = [udp_receiver(net, found.scratch, host) for host in range(hosts)]
+            _, start = udp_sender(net, image, hosts, "--retries-until-drop", DROP_AFTER)
+            began = start()
+            half_written(found.scratch / f"target{hosts - 1}", image.size)
+            others[-1].send_signal(signal.SIGSTOP)
+            found.peer.append(finished(image, found.scratch, range(hosts - 1)) - began)
+        same(image, found.scratch, range(hosts - 1))
+    found.remark(
+        f"{size} MiB to 8 over {LINK} Mbit/s, one frozen half-way; ours "
+        f"{found.ours[0] / undisturbed:.2f} × its undisturbed time; "
+        f"udpcast with "
+        f"--retries-until-drop {DROP_AFTER}"
+    )
+
+
+def groups(found: Measurement) -> None:
+    """Four groups of two, ten seconds apart: what is sent, in images."""
+    size = found.megabytes(96)
+    image = make_image(found.scratch, size)
+    for _ in found.rounds(1):
+        with lan(8) as net:
+            net.shape(LINK)
+            session = Ours(net, image, found.scratch, expected=9, rate=LINK, gather=12)
+            receivers = []
+            for group in range(4):
+                if group:
+                    time.sleep(10)
+                receivers += [session.receiver(2 * group + host) for host in range(2)]
+            session.started()
+            ends(receivers)
+            found.ours.append(session.close()["bytes_sent"] / sum(image.sizes))
+    found.remark(f"{size} MiB over {LINK} Mbit/s to 8; the sender waits until nobody new has come for 12 s")
+
+
+def restarts(found: Measurement) -> None:
+    """A machine is started again at 60 %, and then the sender: what was sent, in images."""
+    hosts, size = 4, found.megabytes(96)
+    image = make_image(found.scratch, size)
+    pauses = []
+    for _ in found.rounds(2):
+        with lan(hosts) as net:
+            net.shape(LINK)
+            session = Ours(net, image, found.scratch, expected=hosts, rate=LINK)
+            receivers = [session.receiver(host) for host in range(hosts)]
+            session.started()
+            event(receivers[0], "half")
+            sent = session.close()["bytes_sent"]
+            # The machine goes with its sender, and comes back wanting what a machine at half still lacks.
+            net.stop(receivers[0])
+            session.restart()
+            began = time.monotonic()
+            rest = random.sample(range(size), size // 2)
+            again = session.receiver(0, only=rest)
+            session.started()
+            pauses.append(time.monotonic() - began)
+            ends([again, *receivers[1:]])
+            found.ours.append((sent + session.close()["bytes_sent"]) / sum(image.sizes))
+    found.remark(
+        f"{size} MiB over {LINK} Mbit/s to {hosts}; sender killed half-way and started again with the "
+        f"session's number, one machine too (lacking another half: 0.25 images are its own); "
+        f"the stream went on after {max(pauses):.1f} s"
+    )
+
+
+ENTRIES = (
+    Entry("multicast_frozen", "s of the others", frozen, "udpcast", lower=True, needs=UDPCAST),
+    Entry("multicast_groups", "images sent", groups, goal=1.15, lower=True, needs=NEEDS),
+    Entry("multicast_restarts", "images sent", restarts, goal=1.3, lower=True, needs=NEEDS),
+)

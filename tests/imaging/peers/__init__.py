@@ -1,0 +1,1 @@
+"""Neighbours that give each other chunks: cores, and both HTTP ends over loopback."""
