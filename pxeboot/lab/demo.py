@@ -137,6 +137,7 @@ class Story:
                     "verified": bool(task.get("verified")),
                     "booted_own_disk": seat.booted_own_disk,
                     "bytes_multicast": task.get("bytes_multicast", 0),
+                    "bytes_peers": task.get("bytes_peers", 0),
                     "bytes_http": task.get("bytes_http", 0),
                     "seconds": seat.seconds,
                 }
@@ -203,7 +204,7 @@ def _remove_disks(directory: Path) -> None:
     shutil.rmtree(directory / "server" / "store", ignore_errors=True)
 
 
-TITLE = "What became of each host: MB by multicast and HTTP; seconds from power-on to agent, then per stage"
+TITLE = "What became of each host: MB by multicast, peers, HTTP; seconds from power-on to agent, then per stage"
 FIRMWARE = {"bios": "BIOS", "uefi": "UEFI", "uefi-secureboot": "UEFI, Secure Boot"}
 STAGES = ("power-on to agent", "scan", "upload", "receive", "verify", "own disk")
 
@@ -213,7 +214,7 @@ def table(outcome: dict[str, Any]) -> Table:
     made = Table(title=TITLE, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for heading in ("host", "kind", "firmware"):
         made.add_column(heading, no_wrap=True)
-    for heading in ("multicast", "HTTP", "agent", *STAGES[1:]):
+    for heading in ("multicast", "peers", "HTTP", "agent", *STAGES[1:]):
         made.add_column(heading, justify="right", no_wrap=True)
     for heading in ("verified", "boots it"):
         made.add_column(heading, no_wrap=True)
@@ -224,6 +225,7 @@ def table(outcome: dict[str, Any]) -> Table:
             "captured" if reference else row["kind"],
             FIRMWARE[row["firmware"]],
             "" if reference else f"{row['bytes_multicast'] / 1e6:.1f}",
+            "" if reference else f"{row['bytes_peers'] / 1e6:.1f}",
             "" if reference else f"{row['bytes_http'] / 1e6:.1f}",
             *(f"{row['seconds'][stage]:.0f}" if stage in row["seconds"] else "" for stage in STAGES),
             "" if reference else _yes(row["verified"]),
