@@ -204,7 +204,7 @@ def _remove_disks(directory: Path) -> None:
     shutil.rmtree(directory / "server" / "store", ignore_errors=True)
 
 
-TITLE = "What became of each host: MB by multicast, peers, HTTP; seconds from power-on to agent, then per stage"
+TITLE = "What became of each host: MB by multicast, peers, HTTP; seconds until the agent, then per stage"
 FIRMWARE = {"bios": "BIOS", "uefi": "UEFI", "uefi-secureboot": "UEFI, Secure Boot"}
 STAGES = ("power-on to agent", "scan", "upload", "receive", "verify", "own disk")
 
