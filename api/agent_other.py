@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.agent import Agent, read_body
+from api.agent_auth import Agent, read_body
 from api.boot import Peer
 from api.v1.deps import ServicesDep
 from pxeboot.adapters.container import Services

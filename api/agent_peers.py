@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from api.agent import OCTETS, Agent, read_body
+from api.agent_auth import OCTETS, Agent, read_body
 from api.boot import Peer
 from api.v1.deps import ServicesDep
 from pxeboot.adapters.peers import Hello

@@ -10,7 +10,7 @@ import re
 from fastapi import FastAPI, Request, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api import agent, agent_other, agent_peers, boot, metrics, problems
+from api import agent, agent_chunks, agent_other, agent_peers, boot, metrics, problems
 from api.v1 import router as admin
 from pxeboot import __version__
 from pxeboot.adapters.container import Services
@@ -67,6 +67,7 @@ def create_app(services: Services) -> FastAPI:
     problems.install(app)
     app.include_router(boot.router, include_in_schema=False)
     app.include_router(agent.router, include_in_schema=False)
+    app.include_router(agent_chunks.router, include_in_schema=False)
     app.include_router(agent_other.router, include_in_schema=False)
     app.include_router(metrics.router)
     app.include_router(agent_peers.router, include_in_schema=False)
