@@ -152,6 +152,8 @@ def _task(these: Services, session: Any, task_id: str, address: str) -> dict[str
     """TASK of docs/ARCHITECTURE.md §4."""
     order = checkin.order(session, task_id, these.settings)
     body = order.model_dump(exclude={"transport", "operation_id", "options"}) | order.options
+    if order.kind == TaskKind.CAPTURE:
+        body["level"] = these.settings.images.zstd_level
     streamed = KINDS[TaskKind(order.kind)].by_multicast
     body["session"] = these.sessions.session_for(session, task_id, address) if streamed else None
     if streamed:

@@ -12,6 +12,7 @@ from imaging.agent.progress import Progress
 from imaging.agent.report import Result
 from imaging.agent.server import Server
 from imaging.capture import capture_disks
+from imaging.chunks import DEFAULT_LEVEL
 from imaging.options import CaptureOptions
 
 
@@ -23,6 +24,7 @@ def capture(task: dict[str, Any], disks: Sequence[Disk], server: Server, progres
     """
     id = str(task["id"])
     options = CaptureOptions.from_task(task.get("capture"))
+    level = task.get("level")
     # The upload runs in a thread of its own: one connection for the questions, one for the data.
     uploader = server.another()
 
@@ -49,6 +51,7 @@ def capture(task: dict[str, Any], disks: Sequence[Disk], server: Server, progres
             progress=progress.stage_at,
             tell=tell,
             options=options,
+            level=level if isinstance(level, int) and 1 <= level <= 19 else DEFAULT_LEVEL,
             room=lambda needed: server.room(id, needed),
         )
     finally:

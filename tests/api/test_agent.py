@@ -108,6 +108,7 @@ async def test_a_capture_then_a_deploy(served: Served) -> None:
     task = found["task"]
     assert task["kind"] == "capture"
     assert task["image"] == {"name": "fresh", "version": None}
+    assert task["level"] == 3
     assert found["host"] == {"id": 1, "name": "pc1", "state": "approved"}
     async with served.client(1, found["credential"]) as client:
         base = f"/agent/v1/tasks/{task['id']}"

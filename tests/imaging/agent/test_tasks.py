@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from imaging.manifest import Manifest
+from imaging.store import ChunkStore
 from tests.imaging.agent.conftest import RunAgent
 from tests.imaging.agent.images import SIZE, blank, content, make_disk, partitions, store_image
 from tests.imaging.agent.room import Room
@@ -61,6 +62,19 @@ def test_capture_then_deploy_makes_the_same_disk(
     assert "No problems found" in partitions(target)  # both copies, on a larger disk
     assert set(deployed["seconds"]) >= {"inventory", "scan", "receive", "write", "verify", "customise"}
     assert "Deploying image debian, version 1." in screen
+
+
+def test_the_server_says_how_hard_to_compress(
+    room: Room, run_agent: RunAgent, source: Path, tmp_path: Path
+) -> None:
+    sent = []
+    for level in (1, 19):
+        room.store.close()
+        room.store = ChunkStore(tmp_path / f"store-{level}", reserve=0)
+        room.order("capture", level=level)
+        run_agent(disk=source)
+        sent.append(int(last(room)["bytes_http"]))
+    assert sent[1] < sent[0]
 
 
 def test_a_second_capture_sends_only_what_is_new(room: Room, run_agent: RunAgent, source: Path) -> None:
