@@ -174,13 +174,21 @@ time.sleep(120)
 """
 
 
+def hear_signals() -> None:
+    """Whoever runs the tests with nohup, or in the background of a shell, ignores them, and so would we."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Owner:
     """Another Python that owns a room."""
 
     def __init__(self, directory: Path) -> None:
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-c", SCRIPT, str(directory)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env=environment, preexec_fn=hear_signals
+        )
         assert self.process.stdout is not None
         self.run, child, watch = self.process.stdout.readline().split()
         self.child, self.watch = int(child), int(watch)
