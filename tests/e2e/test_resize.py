@@ -85,7 +85,7 @@ def boot(folder: Path, kernel: Path, disks: list[Path]) -> str:
     variables = folder / "vars.fd"
     shutil.copy(OVMF / "OVMF_VARS_4M.fd", variables)
     argv = [processes.need("qemu-system-x86_64"), "-machine", "q35", "-accel", "tcg,thread=multi"]
-    argv += ["-cpu", "qemu64,+rdrand", "-smp", "2", "-m", "1536", "-nodefaults", "-no-reboot"]
+    argv += ["-cpu", "qemu64,+rdrand", "-smp", "1", "-m", "1536", "-nodefaults", "-no-reboot"]
     argv += ["-display", "none", "-nic", "none", "-serial", f"file:{folder / 'serial'}"]
     argv += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={OVMF / 'OVMF_CODE_4M.fd'}"]
     argv += ["-drive", f"if=pflash,unit=1,format=raw,file={variables}"]
