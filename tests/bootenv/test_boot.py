@@ -33,7 +33,7 @@ def boot(env: BootEnv, tmp_path: Path, words: str, card: str) -> str:
     disk = tmp_path / "disk.raw"
     with disk.open("wb") as stream:
         stream.truncate(64 << 20)
-    # One processor: with two, the emulator now and then runs half of an instruction that the kernel is patching.
+    # One processor: with two, the emulator sometimes runs half of an instruction that the kernel is patching.
     command = ["qemu-system-x86_64", "-accel", "tcg", "-machine", "q35", "-smp", "1", "-m", "1024"]
     command += ["-nodefaults", "-nographic", "-serial", "stdio", "-no-reboot"]
     command += ["-kernel", str(env.path / "vmlinuz"), "-initrd", str(env.path / "initrd.img")]
