@@ -74,7 +74,7 @@ def groups(found: Measurement) -> None:
 
 
 def restarts(found: Measurement) -> None:
-    """A machine is started again at 60 %, and then the sender: what was sent, in images."""
+    """Half-way the sender is stopped, a machine killed, both started again: what was sent, in images."""
     hosts, size = 4, found.megabytes(96)
     image = make_image(found.scratch, size)
     pauses = []
@@ -97,8 +97,8 @@ def restarts(found: Measurement) -> None:
             ends([again, *receivers[1:]])
             found.ours.append((sent + session.close()["bytes_sent"]) / sum(image.sizes))
     found.remark(
-        f"{size} MiB over {LINK} Mbit/s to {hosts}; sender killed half-way and started again with the "
-        f"session's number, one machine too (lacking another half: 0.25 images are its own); "
+        f"{size} MiB over {LINK} Mbit/s to {hosts}; sender stopped half-way and started again with the "
+        f"session's number, one machine killed and back (lacking another half: 0.25 images are its own); "
         f"the stream went on after {max(pauses):.1f} s"
     )
 
