@@ -25,6 +25,8 @@ _TOKEN = re.compile(
     r"|\x1b[()*+#][0-9A-Za-z]"
     r"|\x1b[ -/]*[0-Z\\-~]|(?P<control>[\x00-\x1f\x7f])|(?P<text>[^\x00-\x1f\x7f]+)"
 )
+# A serial line comes in pieces: what ends where the text ends may be half a word. So long it must be quiet.
+QUIET = 0.25
 _UNFINISHED = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|\][^\x07\x1b]*|[()*+#]|)\Z")
 
 
@@ -150,7 +152,9 @@ class Console:
     def expect(self, pattern: str, timeout: float) -> re.Match[str]:
         """Wait until ``pattern`` (a regular expression) shows up after the last match; its match.
 
-        Raises ConsoleTimeout after ``timeout`` seconds, or at once when the line is gone for good.
+        A match up to the very end of the text counts once the line has been quiet for QUIET seconds: the
+        rest of the word may be on its way. Raises ConsoleTimeout after ``timeout`` seconds, or at once when
+        the line is gone for good.
         """
         return self.expect_any([pattern], timeout)[1]
 
@@ -167,6 +171,9 @@ class Console:
                 ]
                 if found:
                     _, index, match = min(found, key=lambda item: item[:2])
+                    if (wait := self._growing(match, deadline)) > 0:
+                        self._changed.wait(wait)
+                        continue
                     self._cursor = match.end()
                     return index, match
                 left = deadline - time.monotonic()
@@ -176,6 +183,12 @@ class Console:
                     wanted = " or ".join(patterns)
                     raise ConsoleTimeout(f"the console did not show {wanted!r} {why}; last lines:\n{tail}")
                 self._changed.wait(left)
+
+    def _growing(self, match: re.Match[str], deadline: float) -> float:
+        """Seconds to wait before ``match`` is sure to be whole; not above 0 when it is."""
+        if match.end() < len(self._text) or not self.attached:
+            return 0.0
+        return min(self._marks[-1][1] + QUIET, deadline) - time.monotonic()
 
     def send(self, text: str, *, pace: float = 0.03) -> None:
         """Type ``text``, one character every ``pace`` seconds: boot loaders have a keyboard buffer of 16

@@ -58,6 +58,17 @@ def test_expect_waits_for_what_comes_later_and_goes_on_after_it(line: tuple[Cons
         console.detach()
 
 
+def test_a_word_that_comes_in_two_pieces_is_read_whole(line: tuple[Console, socket.socket]) -> None:
+    console, machine = line
+    with machine:
+        machine.sendall(b"key=SHA256:/tXMU3")
+        threading.Timer(0.1, machine.sendall, [b"RMkHXX\n"]).start()
+        assert console.expect(r"key=(\S+)", 5)[1] == "SHA256:/tXMU3RMkHXX"
+        machine.sendall(b"grub>")
+        assert console.expect("grub>", 5)[0] == "grub>"
+        console.detach()
+
+
 def test_the_first_of_several_wins(line: tuple[Console, socket.socket]) -> None:
     console, machine = line
     with machine:
