@@ -28,7 +28,7 @@ from .fec import Codec
 from .fec import codec as best_codec
 from .fitness import Fitness
 from .hearing import Hearing
-from .reports import ReceiverState, Repair, Report
+from .reports import LONGEST_HINT, ReceiverState, Repair, Report, longest_wait
 from .runs import Odd, Run, RunFinder
 from .settings import ReceiverSettings
 from .wire import (
@@ -44,8 +44,6 @@ from .wire import (
     parse_data,
     symbols_of,
 )
-
-_LONGEST_HINT = 1.0  # s
 
 
 @dataclass
@@ -272,7 +270,7 @@ class Receiver:
     def _announced(self, announce: Announce, now: float) -> None:
         self._hear(now, announce.sequence, announce.sequence, 1)
         # A flipped bit must not silence us: whoever says nothing for 3 s is forgotten by the sender.
-        self._hint = min(announce.hint / 1000, _LONGEST_HINT)
+        self._hint = min(announce.hint / 1000, LONGEST_HINT)
         self.announce = announce
         reason = ""
         manifest = self._manifest or announce.manifest
@@ -376,9 +374,11 @@ class Receiver:
         if current is not None and now - current.touched >= self.settings.passed:
             self._pass(self._current, now)
             self._current = -1
+        # In a room of thousands it may be seconds before it can ask at all.
+        patience = max(self.settings.repair_patience, 3 * longest_wait(self._hint))
         for chunk, partial in self._assembly.partials.items():
             since = partial.repair_since
-            if since is not None and now - since >= self.settings.repair_patience:
+            if since is not None and now - since >= patience:
                 partial.repair_since = None
                 self._asking.asked.add(chunk)
         if self._spoiled_since >= 8 and now - self._progress >= self.settings.stalled:

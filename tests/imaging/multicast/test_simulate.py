@@ -232,6 +232,20 @@ def test_groups_that_come_one_after_the_other_need_one_sweep() -> None:
     assert overhead(room) < 0.15
 
 
+def test_a_room_so_large_that_a_receiver_reports_once_in_two_seconds() -> None:
+    # As with 3,000: the sender wishes for 1.5 s between two reports.
+    sending = SenderSettings(rate=4e6, gather=0.1, reports_per_second=20)
+    room = Room(frames(60), sender=sending, loss=independent_loss(0.01), report_loss=0.05)
+    room.add_hosts(30)
+    room.run(60)
+    assert_complete(room)
+    assert room.sender is not None
+    # Who has a chunk but had no turn to say so does not get it twice, and nobody counts as lost.
+    assert room.sender.counters.chunks_resent == 0
+    assert overhead(room) < 0.07
+    assert room.reports / room.now < 40
+
+
 def test_only_the_union_is_sent() -> None:
     room = Room(frames(100))
     wants = [[1, 2, 50], [2, 99], [50], []]
