@@ -2,7 +2,7 @@
 lacks.
 
 It starts anywhere in the stream. For a chunk that went by with some symbols missing it asks for as many
-parity symbols; one with more than a quarter of a block missing stays wanted and comes with a later turn of
+parity symbols; one with more than a third of a block missing stays wanted and comes with a later turn of
 the sweep. Symbols already here are kept as long as there is room. Whoever uses the core answers each
 ChunkReceived with `got` or `reject`: no byte counts before its hash was right.
 """

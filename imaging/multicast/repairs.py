@@ -13,23 +13,28 @@ from dataclasses import dataclass, field
 from .fec import rows_of, sources_of
 from .wire import ahead
 
+_LOG = 32  # pieces of parity of a chunk: so many are never under way at a time
 
-@dataclass
+
+@dataclass(slots=True)
 class _Sent:
-    """What went out of one chunk: `log` holds (first sequence, numbers) of its last bursts of parity."""
+    """What went out of one chunk: `log` holds (first sequence, numbers) of the last pieces of its parity."""
 
     blocks: int
     symbols: int
     last: int = 0  # sequence of the last source symbol
     until: float = 0.0  # end of the hold
     rows: list[int] = field(default_factory=list)  # the next row of each block
-    log: deque[tuple[int, Sequence[int]]] = field(default_factory=lambda: deque(maxlen=8))
+    log: list[tuple[int, Sequence[int]]] = field(default_factory=list)
 
     def under_way(self, highest: int) -> list[int]:
         """Parity symbols of each block that were sent after sequence `highest`."""
         counts = [0] * self.blocks
-        for first, numbers in self.log:
-            for number in numbers[max(0, 1 - ahead(first, highest)) :]:
+        for first, numbers in reversed(self.log):
+            after = numbers[max(0, 1 - ahead(first, highest)) :]
+            if not after:
+                break
+            for number in after:
                 counts[number % self.blocks] += 1
         return counts
 
@@ -59,10 +64,9 @@ class Repairs:
     def ask(self, chunk: int, missing: tuple[int, ...], highest: int, now: float) -> None:
         """A receiver that has heard up to sequence `highest` lacks so many symbols of each block."""
         sent = self._sent.get(chunk)
-        counts = list(missing)
-        rows = [0] * len(counts)
+        rows, under_way = [0] * len(missing), [0] * len(missing)
         if sent is not None:
-            if sent.blocks != len(counts):
+            if sent.blocks != len(missing):
                 return
             rows = sent.rows
             # It had not yet seen the end of our last sending of this chunk: what it lacks may be on the way.
@@ -70,13 +74,17 @@ class Repairs:
             if now < sent.until:
                 if ahead(highest, sent.last) < 0:
                     return
-                counts = [count - on for count, on in zip(counts, sent.under_way(highest), strict=True)]
-        if all(count <= 0 for count in counts):
+                if sent.log:
+                    under_way = sent.under_way(highest)
+        before = self._targets.get(chunk, rows)
+        if len(before) != len(missing):
             return
-        targets = [row + max(0, count) for row, count in zip(rows, counts, strict=True)]
-        before = self._targets.get(chunk, targets)
-        if len(before) == len(targets):
-            self._targets[chunk] = [max(pair) for pair in zip(before, targets, strict=True)]
+        targets = [
+            max(old, row + lacks - on)
+            for old, row, lacks, on in zip(before, rows, missing, under_way, strict=True)
+        ]
+        if targets != before:
+            self._targets[chunk] = targets
 
     def take(
         self, frame: Callable[[int], tuple[int, int] | None], sequence: int, now: float
@@ -109,7 +117,7 @@ class Repairs:
                 for row in range(sent.rows[block], target)
             )
             sent.rows = [max(pair) for pair in zip(sent.rows, targets, strict=True)]
-            sent.log.append((sequence, numbers))
+            sent.log = [*sent.log[1 - _LOG :], (sequence, numbers)]
             self._keep(chunk, sent, now)
             return chunk, numbers
         return None
@@ -133,8 +141,10 @@ class Repairs:
         while self._holds and self._holds[0][0] <= now:
             _, chunk = self._holds.popleft()
             # Sent again in the meantime: a later entry of the queue ends this hold.
-            if self._sent[chunk].until <= now:
+            sent = self._sent[chunk]
+            if sent.until <= now:
                 self.held &= ~(1 << chunk)
+                sent.log.clear()
 
     @property
     def next_release(self) -> float | None:
