@@ -44,7 +44,7 @@ def picture(bars: list[Bar]) -> str:
             f'<rect x="{x + slot * 0.18:.1f}" y="{y:.1f}" width="{slot * 0.64:.1f}" '
             f'height="{_BOTTOM - y:.1f}" fill="{_BLUE}"/>',
             f'<path d="M{x + slot * 0.1:.1f} {mark:.1f}h{slot * 0.8:.1f}" stroke="{_RED}" stroke-width="2"/>',
-            f'<text x="{middle:.1f}" y="{min(y, mark) - 7:.1f}" text-anchor="middle">{bar.sent:.1%}</text>',
+            f'<text x="{middle:.1f}" y="{min(y, mark) - 9:.1f}" text-anchor="middle">{bar.sent:.1%}</text>',
             f'<text x="{middle:.1f}" y="{_BOTTOM + 16}" text-anchor="middle">{bar.label}</text>',
         ]
         if bar.known is not None:
