@@ -16,9 +16,10 @@ the second its hi. Since the first 256 points are the pairs with hi = 0, it is o
 from __future__ import annotations
 
 import ctypes
+from array import array
 from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 #: Source symbols of a block at most.
 MAX_BLOCK = 232
@@ -31,9 +32,11 @@ for _i in range(1, 512):
 _LOG = [0] * 256
 for _i in range(255):
     _LOG[_EXP[_i]] = _i
-_POINTS = [0, *_EXP[:255]]
+# Points as numbers: lo + 256 × hi.
+_POINTS = [0, *_EXP[:255], *range(256, POINTS)]
 # w² = w + _C. That x² + x = _C has no solution in GF(256) makes the pairs a field.
 _C = 32
+_GENERATOR = 4  # + w; its powers are all pairs but 0
 
 
 def blocks_of(symbols: int) -> int:
@@ -57,83 +60,93 @@ def multiply(a: int, b: int) -> int:
 
 
 @lru_cache(256)
-def _weights(sources: int) -> list[int]:
-    """Logarithms of 1 / prod(x_j - x_m, m ≠ j): the part of Lagrange's formula that belongs to a source."""
-    points = _POINTS[:sources]
-    return [-sum(_LOG[x ^ other] for other in points if other != x) % 255 for x in points]
-
-
-@lru_cache(4096)
-def coefficients(sources: int, row: int) -> bytes:
-    """What each source symbol is multiplied by in the parity symbol `row` of its block (Lagrange).
-
-    Raises IndexError for a far row.
-    """
-    x = _POINTS[sources + row]
-    distances = [_LOG[x ^ point] for point in _POINTS[:sources]]
-    whole = sum(distances) % 255
-    return bytes(
-        _EXP[(whole - distance + weight) % 255]
-        for distance, weight in zip(distances, _weights(sources), strict=True)
-    )
-
-
-@lru_cache(1024)
-def half_coefficients(sources: int, row: int) -> tuple[bytes, bytes]:
-    """The same for the two halves of a parity symbol, each a sum over all halves of the source symbols."""
-    if sources + row < 256:
-        near = coefficients(sources, row)
-        zero = bytes(sources)
-        return _alternate(near, zero), _alternate(zero, near)
-    hi, lo = divmod(sources + row, 256)
-    square = multiply(multiply(hi, hi), _C)
-    # Of the whole product and then of each coefficient: a + b × w.
-    whole_a, whole_b = 1, 0
-    for point in _POINTS[:sources]:
-        whole_a, whole_b = _times_pair(whole_a, whole_b, lo ^ point, hi)
-    a, b = bytearray(), bytearray()
-    for point, weight in zip(_POINTS[:sources], _weights(sources), strict=True):
-        # 1 / (d + hi × w) = (d + hi + hi × w) / (d × (d + hi) + hi² × _C)
-        distance = lo ^ point
-        norm = multiply(distance, distance ^ hi) ^ square
-        scale = _EXP[(weight - _LOG[norm]) % 255]
-        one, other = _times_pair(whole_a, whole_b, multiply(distance ^ hi, scale), multiply(hi, scale))
-        a.append(one)
-        b.append(other)
-    both = bytes(one ^ other for one, other in zip(a, b, strict=True))
-    return _alternate(a, b.translate(_times(_C))), _alternate(b, both)
-
-
-@lru_cache(256)
 def _times(factor: int) -> bytes:
     return bytes(multiply(factor, value) for value in range(256))
 
 
-def _times_pair(a: int, b: int, c: int, d: int) -> tuple[int, int]:
-    """(a + b × w) × (c + d × w)."""
-    last = multiply(b, d)
-    return multiply(a, c) ^ multiply(last, _C), multiply(a, d) ^ multiply(b, c) ^ last
+class _Field(NamedTuple):
+    """GF(order + 1) by powers of a generator and their logarithms."""
+
+    order: int
+    power: Sequence[int]
+    log: Sequence[int]
 
 
-def _alternate(even: bytes | bytearray, odd: bytes | bytearray) -> bytes:
-    mixed = bytearray(2 * len(even))
-    mixed[::2], mixed[1::2] = even, odd
-    return bytes(mixed)
+@cache
+def _field(far: bool) -> _Field:
+    if not far:
+        return _Field(255, _EXP, _LOG)
+    power, log = array("H", bytes(2 * 65536)), array("H", bytes(2 * 65536))
+    by_generator, by_c = _times(_GENERATOR), _times(_C)
+    lo, hi = 1, 0
+    for i in range(65535):
+        power[i] = value = hi << 8 | lo
+        log[value] = i
+        # (lo + hi × w) × (generator + w)
+        lo, hi = by_generator[lo] ^ by_c[hi], lo ^ by_generator[hi] ^ hi
+    return _Field(65535, power, log)
 
 
-def _inverse(matrix: list[bytes]) -> list[bytes]:
-    """Gauss and Jordan; `matrix` is a square part of the code's, so it has an inverse."""
-    size = len(matrix)
-    rows = [row + bytes(int(i == j) for j in range(size)) for i, row in enumerate(matrix)]
-    for column in range(size):
-        pivot = next(i for i in range(column, size) if rows[i][column])
-        rows[column], rows[pivot] = rows[pivot], rows[column]
-        scale = _EXP[-_LOG[rows[column][column]] % 255]
-        rows[column] = rows[column].translate(_times(scale))
-        for i in range(size):
-            if i != column and rows[i][column]:
-                rows[i] = _xor(rows[i], rows[column].translate(_times(rows[i][column])))
-    return [row[size:] for row in rows]
+@lru_cache(512)
+def _weights(sources: int, far: bool) -> list[int]:
+    """Logarithms of 1 / prod(x_j - x_m, m ≠ j): the part of Lagrange's formula that belongs to a source."""
+    order, _, log = _field(far)
+    points = _POINTS[:sources]
+    return [-sum(log[x ^ other] for other in points if other != x) % order for x in points]
+
+
+@lru_cache(4096)
+def _whole(sources: int, row: int, far: bool) -> int:
+    """The logarithm of prod(x - x_m), of all sources: the part that belongs to a row."""
+    order, _, log = _field(far)
+    x = _POINTS[sources + row]
+    whole: int = sum([log[x ^ point] for point in _POINTS[:sources]]) % order
+    return whole
+
+
+@lru_cache(4096)
+def coefficients(sources: int, row: int, far: bool = False) -> Sequence[int]:
+    """What each source symbol is multiplied by in the parity symbol `row` of its block (Lagrange)."""
+    order, power, log = _field(far)
+    x, whole = _POINTS[sources + row], _whole(sources, row, far)
+    weights = _weights(sources, far)
+    found = [
+        power[(whole - log[x ^ point] + weight) % order]
+        for point, weight in zip(_POINTS[:sources], weights, strict=True)
+    ]
+    return array("H", found) if far else bytes(found)
+
+
+def _inverse(sources: int, missing: Sequence[int], rows: Sequence[int], far: bool) -> list[list[int]]:
+    """The inverse of the coefficients of these sources in these rows; one line for each that is missing.
+
+    They are 1 / (x_i - y_j), each line and column scaled: a matrix of Cauchy's, whose inverse has a formula.
+    """
+    order, power, log = _field(far)
+    xs, ys = [_POINTS[sources + row] for row in rows], [_POINTS[j] for j in missing]
+    weights = _weights(sources, far)
+    logs = [[log[x ^ y] for x in xs] for y in ys]
+    of_rows = [
+        sum(column) - sum(log[x ^ other] for other in xs if other != x) - _whole(sources, row, far)
+        for x, row, column in zip(xs, rows, zip(*logs, strict=True), strict=True)
+    ]
+    of_missing = [
+        sum(line) - sum(log[y ^ other] for other in ys if other != y) - weights[j]
+        for y, j, line in zip(ys, missing, logs, strict=True)
+    ]
+    return [
+        [power[(of_row + part - distance) % order] for of_row, distance in zip(of_rows, line, strict=True)]
+        for part, line in zip(of_missing, logs, strict=True)
+    ]
+
+
+def _lines(factors: Sequence[int]) -> tuple[bytes, bytes]:
+    """Factors a + b × w for whole symbols, as factors for their halves: for the first and the second half."""
+    a, b = bytes(factor & 255 for factor in factors), bytes(factor >> 8 for factor in factors)
+    first, second = bytearray(2 * len(a)), bytearray(2 * len(a))
+    first[::2], first[1::2] = a, b.translate(_times(_C))
+    second[::2], second[1::2] = b, _xor(a, b)
+    return bytes(first), bytes(second)
 
 
 class Codec(Protocol):
@@ -162,11 +175,11 @@ class _Linear:
         far = [row for row in rows if count + row >= 256]
         made: dict[int, bytes] = {}
         if near:
-            symbols = self.combine([coefficients(count, row) for row in near], sources)
+            symbols = self._sums([coefficients(count, row) for row in near], sources, False)
             made.update(zip(near, symbols, strict=True))
         if far:
-            lines = [line for row in far for line in half_coefficients(count, row)]
-            made.update(zip(far, _joined(self.combine(lines, _halves(sources))), strict=True))
+            symbols = self._sums([coefficients(count, row, True) for row in far], sources, True)
+            made.update(zip(far, symbols, strict=True))
         return [made[row] for row in rows]
 
     def decode(self, sources: Sequence[bytes | None], parity: Mapping[int, bytes]) -> list[bytes]:
@@ -175,37 +188,27 @@ class _Linear:
         chosen = sorted(parity)[: len(missing)]
         zero = bytes(len(parity[chosen[0]]))
         known = [zero if source is None else source for source in sources]
-        values = [parity[row] for row in chosen]
         count = len(sources)
-        if count + chosen[-1] < 256:
-            return self._solve(known, missing, [coefficients(count, row) for row in chosen], values)
-        lines = [line for row in chosen for line in half_coefficients(count, row)]
-        gaps = [place for j in missing for place in (2 * j, 2 * j + 1)]
-        return _joined(self._solve(_halves(known), gaps, lines, _halves(values)))
-
-    def _solve(
-        self, known: list[bytes], missing: list[int], rows: list[bytes], values: list[bytes]
-    ) -> list[bytes]:
-        """`known` with what is `missing` put in, whose sums by these rows are `values`."""
-        rests = [_xor(value, part) for value, part in zip(values, self.combine(rows, known), strict=True)]
-        inverse = _inverse([bytes(row[j] for j in missing) for row in rows])
-        for j, symbol in zip(missing, self.combine(inverse, rests), strict=True):
+        far = count + chosen[-1] >= 256
+        parts = self._sums([coefficients(count, row, far) for row in chosen], known, far)
+        rests = [_xor(parity[row], part) for row, part in zip(chosen, parts, strict=True)]
+        found = self._sums(_inverse(count, missing, chosen, far), rests, far)
+        for j, symbol in zip(missing, found, strict=True):
             known[j] = symbol
         return known
+
+    def _sums(self, rows: Sequence[Sequence[int]], symbols: Sequence[bytes], far: bool) -> list[bytes]:
+        """`combine` with factors of either field."""
+        if not far:
+            return self.combine([bytes(row) for row in rows], symbols)
+        middle = len(symbols[0]) // 2
+        halves = [half for symbol in symbols for half in (symbol[:middle], symbol[middle:])]
+        sums = self.combine([line for row in rows for line in _lines(row)], halves)
+        return [first + second for first, second in zip(sums[::2], sums[1::2], strict=True)]
 
 
 def _xor(a: bytes, b: bytes) -> bytes:
     return (int.from_bytes(a, "little") ^ int.from_bytes(b, "little")).to_bytes(len(a), "little")
-
-
-def _halves(symbols: Sequence[bytes]) -> list[bytes]:
-    """The halves of symbols of even size, one after the other."""
-    middle = len(symbols[0]) // 2
-    return [half for symbol in symbols for half in (symbol[:middle], symbol[middle:])]
-
-
-def _joined(halves: Sequence[bytes]) -> list[bytes]:
-    return [first + second for first, second in zip(halves[::2], halves[1::2], strict=True)]
 
 
 class IsaL(_Linear):
