@@ -6,7 +6,7 @@ sent after the newest datagram a report knows of is on its way, and is taken off
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from .fec import rows_of, sources_of
@@ -105,7 +105,7 @@ class Repairs:
                 return chunk, [number for _, number in sorted(numbers)]
         return None
 
-    def parity_sent(self, chunk: int, numbers: list[int], last: int, now: float) -> None:
+    def parity_sent(self, chunk: int, numbers: Sequence[int], last: int, now: float) -> None:
         """These parity symbols went out, the last one with sequence `last`."""
         sent = self._sent[chunk]
         counts = [0] * sent.blocks

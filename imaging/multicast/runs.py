@@ -56,6 +56,17 @@ class RunFinder:
         while start < count:
             high, low, first = highs[start], lows[start], symbols[start]
             end = start
+            if not start and not broken and symbols[-1] == first + count - 1:
+                # The usual case, without a turn of Python per datagram.
+                alike = (
+                    kinds.count(kind)
+                    == sessions.count(session)
+                    == highs.count(high)
+                    == lows.count(low)
+                    == count
+                )
+                if alike and symbols == tuple(range(first, first + count)):
+                    end = count
             while (
                 end < count
                 and symbols[end] == first + end - start

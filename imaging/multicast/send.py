@@ -8,6 +8,7 @@ because a stream at line rate would delay DHCP answers. Orders and events are de
 docs/multicast-protocol.md.
 """
 
+import gc
 import json
 import os
 import queue
@@ -332,6 +333,8 @@ def main() -> int:
     """0: stopped as told, or idle; 1: the order could not be carried out (the last event says why)."""
     # The daemon's Ctrl-C goes to its whole process group; we stop by the end of stdin, and say good-bye.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A chunk is some 700 views of a buffer, none of them in a cycle: don't look for one at each chunk.
+    gc.set_threshold(20_000)
     emitter = Emitter()
     code = 0
     try:

@@ -314,7 +314,7 @@ ENTRIES = (
             "Gbit/s",
             lambda found, hosts=hosts, size=size, rate=rate: unshaped(found, hosts, size, rate),
         )
-        for hosts, size, rate in ((1, 512, 4000), (4, 256, 1800), (16, 96, 450))
+        for hosts, size, rate in ((1, 512, 9000), (4, 256, 1800), (16, 96, 450))
     ),
     *(
         _udpcast(

@@ -1,5 +1,6 @@
 """Classes of receivers and the rate, with reports made by hand."""
 
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -58,6 +59,19 @@ def test_losses_that_do_not_answer_to_the_rate_do_not_keep_it_down(share: float)
 @pytest.mark.parametrize("hosts", [1, 3, 30])
 def test_a_narrower_link_gives_the_rate(capacity: float, hosts: int) -> None:
     assert run(narrow(capacity), hosts, 30).rate == pytest.approx(capacity, rel=0.05)
+
+
+def test_a_moment_of_trouble_is_made_up_for() -> None:
+    # Nine tenths lost for half a second, as when a machine does not get its processor.
+    steps = itertools.count()
+    found = run(lambda host, rate: 0.9 if 50 < next(steps) < 56 else 0.0, 1, 15)
+    assert found.congestions in (1, 2)
+    assert found.rate == CAP
+
+
+def test_a_narrow_link_is_not_tried_out_all_the_time() -> None:
+    found = run(narrow(100e6), 8, 60)
+    assert found.congestions < 20
 
 
 def test_a_few_in_trouble_do_not_slow_the_others() -> None:
