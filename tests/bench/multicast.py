@@ -8,6 +8,7 @@ everything. Images are random bytes, so that both send as much.
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import time
@@ -56,11 +57,12 @@ class Ours:
         rate: float,
         idle: float | None = None,
         gather: float = 20,
+        key: bytes | None = None,
     ):
         self.net, self.image, self.folder = net, image, folder
         self.session = {
             "id": random.getrandbits(32), "group": "239.192.77.1", "port": 9000, "version": 2,
-            "report": ["10.77.0.1", 9001], "symbol": 1450, "key": None,
+            "report": ["10.77.0.1", 9001], "symbol": 1446 if key else 1450, "key": key.hex() if key else None,
         }  # fmt: skip
         self._order = {
             "session": self.session, "manifest": image.manifest.id, "store": str(image.store),
@@ -117,10 +119,16 @@ def ends(receivers: Sequence[subprocess.Popen[str]]) -> float:
 
 
 def ours(
-    net: Lan, image: Image, folder: Path, hosts: int, rate: float, totals: dict[str, Any] | None = None
+    net: Lan,
+    image: Image,
+    folder: Path,
+    hosts: int,
+    rate: float,
+    totals: dict[str, Any] | None = None,
+    key: bytes | None = None,
 ) -> float:
     """Seconds until all hosts have the image; `totals` takes the sender's counters."""
-    session = Ours(net, image, folder, expected=hosts, rate=rate)
+    session = Ours(net, image, folder, expected=hosts, rate=rate, key=key)
     receivers = [session.receiver(host) for host in range(hosts)]
     began = session.started()
     seconds = ends(receivers) - began
@@ -141,8 +149,11 @@ def unshaped(found: Measurement, hosts: int, megabytes: int, rate: int) -> None:
             found.ours.append(image.size * 8e-9 / ours(net, image, found.scratch, hosts, rate))
         with lan(hosts) as net:
             found.peer.append(image.size * 8e-9 / udpcast(net, image, found.scratch, hosts))
+    with lan(hosts) as net:
+        keyed = image.size * 8e-9 / ours(net, image, found.scratch, hosts, rate, key=os.urandom(32))
     found.remark(
-        f"{size} MiB of random bytes to {hosts}, veth without a limit, our rate set to {rate} Mbit/s"
+        f"{size} MiB of random bytes to {hosts}, veth without a limit, our rate set to {rate} Mbit/s; both "
+        f"without a key; ours with one, as is its default (once): {keyed:.2f}"
     )
 
 
