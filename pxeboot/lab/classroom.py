@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -241,7 +242,7 @@ class Classroom:
         while True:
             try:
                 found = self.operation(identifier)
-            except OSError:
+            except (OSError, HTTPException):
                 found = None
             if found is not None:
                 line = ", ".join(f"{task['host']} {_words(task)}" for task in found["tasks"])

@@ -14,7 +14,7 @@ from pxeboot.lab.classroom import Classroom
 from pxeboot.lab.demo import Story
 from tests.e2e.test_light_room import STAGE_LIMIT, blank, read_file, receiving
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")

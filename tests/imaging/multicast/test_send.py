@@ -15,7 +15,7 @@ def test_what_it_cannot_do_is_one_sentence(order: str, tmp_path: Path) -> None:
     """Also when the daemon was killed before it gave its order: nothing of that is a mistake of ours."""
     done = subprocess.run(
         [sys.executable, "-m", "imaging.multicast.send"],
-        input=order, capture_output=True, text=True, timeout=30, check=False,
+        input=order, capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (1, "")
     event = json.loads(done.stdout)

@@ -123,7 +123,7 @@ def test_without_the_secret_nothing_is_told(host: Host) -> None:
             assert fails(host.neighbour(secret), 0) is Result.FAILED
         except UnicodeEncodeError:
             continue
-    raw = http.client.HTTPConnection("127.0.0.1", host.server.port, timeout=5)
+    raw = http.client.HTTPConnection("127.0.0.1", host.server.port, timeout=60)
     raw.request("GET", "/peer/v1/have")
     answer = raw.getresponse()
     assert (answer.status, answer.read()) == (401, b"")
@@ -143,7 +143,7 @@ def test_another_subnet_is_refused_unless_all_are_welcome(tmp_path: Path) -> Non
     ["/", "/peer/v1/chunks", "/peer/v1/chunks/x", "/peer/v1/chunks/-1", "/peer/v1/chunks/1/../..", "/é"],
 )
 def test_nonsense_is_answered_and_harms_nothing(host: Host, path: str) -> None:
-    with socket.create_connection(("127.0.0.1", host.server.port), timeout=5) as raw:
+    with socket.create_connection(("127.0.0.1", host.server.port), timeout=60) as raw:
         raw.sendall(f"GET {path} HTTP/1.1\r\nAuthorization: Bearer {SECRET}\r\n\r\n".encode())
         assert raw.recv(100).split()[1] in (b"404", b"400")
     assert host.neighbour().chunk(0, 0, 0)[1]

@@ -46,11 +46,11 @@ async def on_air(plane: Plane) -> AsyncIterator[tuple[Services, str, dict[str, A
     running = asyncio.create_task(services.sessions.run())
     yield services, task.id, offered
     running.cancel()
-    await asyncio.wait([running], timeout=5)
+    await asyncio.wait([running], timeout=60)
     await asyncio.to_thread(container.close, services)
 
 
-async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     for _ in range(int(seconds / 0.05)):
         if condition():
             return
@@ -77,7 +77,7 @@ async def test_a_sender_runs_while_somebody_listens(on_air: Any, monkeypatch: py
     with services.write() as session:
         tasks.fail(session, task_id, reason="enough", code="x", now=datetime.now(UTC))
     await until(lambda: not manager._running)
-    assert await asyncio.wait_for(process.wait(), 10) == 0
+    assert await asyncio.wait_for(process.wait(), 60) == 0
     with services.read() as session:
         assert manager._wanted() == {}
 
