@@ -21,10 +21,11 @@ from typing import Any
 from sqlmodel import Session, col, select
 
 from imaging.multicast.wire import VERSION
+from pxeboot.adapters.places import Places
 from pxeboot.adapters.senders import SenderProcess
 from pxeboot.adapters.transfers import Transfers
 from pxeboot.db.engine import Database
-from pxeboot.db.models import ImageVersion, MulticastSession, Operation, OperationState, Task, TaskState
+from pxeboot.db.models import Host, ImageVersion, MulticastSession, Operation, OperationState, Task, TaskState
 from pxeboot.events import Journal
 from pxeboot.services import tasks
 from pxeboot.services.task_states import ACTIVE, WORKING
@@ -67,7 +68,7 @@ class _Running:
 
 @dataclass
 class _Wanted:
-    """A session that should be on air, and how many tasks may still join it."""
+    """A session that should be on air, and how many tasks may still join it on its interface."""
 
     row: MulticastSession
     expected: int
@@ -97,6 +98,7 @@ class SessionManager:
         self.transfers = Transfers(settings, database, journal)
         self._running: dict[int, _Running] = {}
         self._records: dict[int, _Record] = {}
+        self._places = Places(address)
         self._wake: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -135,6 +137,7 @@ class SessionManager:
         ).first()
         if row is None:
             row = self._allocate(session, operation.id, version.manifest, address)
+        self._places.asked(task_id, address)
         if row is None or self._record(row.id).given_up:
             return None
         self._look_soon()
@@ -245,21 +248,28 @@ class SessionManager:
         """Sessions with a task that boots or receives; sessions of operations that are over are put away."""
         found: dict[int, _Wanted] = {}
         over: list[int] = []
+        others = self.addresses - {self._address}
         with self._database.read() as session:
             for row in session.exec(select(MulticastSession).where(col(MulticastSession.active))).all():
                 operation = session.get(Operation, row.operation_id)
                 if operation is None or operation.state != OperationState.RUNNING:
                     over.append(row.id)
                     continue
-                mine = session.exec(
-                    select(Task)
-                    .join(ImageVersion)
-                    .where(
-                        Task.operation_id == row.operation_id,
-                        ImageVersion.manifest == row.manifest,
-                        col(Task.state).in_(ACTIVE),
-                    )
-                ).all()
+                mine = [
+                    task
+                    for task, host in session.exec(
+                        select(Task, Host.address)
+                        .join(ImageVersion)
+                        .join(Host, col(Host.id) == col(Task.host_id))
+                        .where(
+                            Task.operation_id == row.operation_id,
+                            ImageVersion.manifest == row.manifest,
+                            col(Task.state).in_(ACTIVE),
+                        )
+                    ).all()
+                    # One of which nobody knows where it is may come anywhere.
+                    if not others or self._places.of(task.id, host, others) in (row.address, None)
+                ]
                 listening = [
                     task
                     for task in mine

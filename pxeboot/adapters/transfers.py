@@ -242,13 +242,15 @@ class Transfers:
         names = {stream.interface for stream in active.values()}
         self._capacities = capacities(settings, self._links, names)
         timed = timed_limits(settings, datetime.now(UTC))
+        most = settings.multicast.rate_mbit
+        session_most = most * 1e6 if most else inf  # unset: the interface is the limit
         demands = [
             Demand(
                 stream.key,
                 stream.interface,
                 stream.operation,
                 max(stream.wish, IDLE_SHARE * self._capacities[stream.interface]),
-                settings.multicast.rate_mbit * 1e6 if stream.gate is None else inf,
+                session_most if stream.gate is None else inf,
             )
             for stream in active.values()
         ]

@@ -211,8 +211,12 @@ class MulticastSettings(Section):
         le=32,
         description="IP TTL; above 1 the stream crosses multicast routers.",
     )
-    rate_mbit: float = Field(
-        default=900.0, gt=0, le=1_000_000, description="Highest rate of a session in Mbit/s."
+    rate_mbit: float | None = Field(
+        default=None,
+        gt=0,
+        le=1_000_000,
+        description="Highest rate of a session in Mbit/s; empty: what its interface may carry, "
+        "see [bandwidth].",
     )
     protect: Literal["off", "authenticate", "encrypt"] = Field(
         default="authenticate",

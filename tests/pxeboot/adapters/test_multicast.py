@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,11 +15,11 @@ import pytest
 
 from imaging.chunks import compress, hash_chunk
 from imaging.manifest import CHUNK_SIZE, DiskImage, Manifest, Runs
-from pxeboot.adapters import container, multicast, senders
+from pxeboot.adapters import container, multicast, places, senders
 from pxeboot.adapters.container import Services
 from pxeboot.db.models import MulticastSession
-from pxeboot.services import images, journal, tasks
-from tests.plane import Plane
+from pxeboot.services import hosts, images, journal, tasks
+from tests.plane import Plane, ip, mac
 
 CHUNK = b"\x07" * CHUNK_SIZE
 MANIFEST = Manifest([DiskImage(CHUNK_SIZE, 512, None, (), Runs([(0, CHUNK_SIZE)]), hash_chunk(CHUNK))])
@@ -175,3 +175,77 @@ def test_each_interface_has_its_own_session(plane: Plane) -> None:
     assert (first["report"][0], second["report"][0]) == ("127.0.0.1", "127.0.0.2")
     assert first["group"] != second["group"]
     container.close(services)
+
+
+class TwoWires:
+    """A room on two of our interfaces, 127.0.0.1 and 127.0.0.2; who is where is said by `routes`."""
+
+    def __init__(self, plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.plane = plane
+        self.services = container.open_services(plane.settings, address="127.0.0.1")
+        self.sessions = self.services.sessions
+        self.sessions.addresses = frozenset({"127.0.0.1", "127.0.0.2"})
+        self.routes: dict[str, str] = {}
+        monkeypatch.setattr(places, "own_address", self.routes.get)
+        plane.room(5)
+        self.now = datetime.now(UTC)
+        with plane.write() as session:
+            for number in (1, 2, 3, 4):  # pc5 has never been seen
+                hosts.note_seen(session, mac(number), address=ip(number), now=self.now)
+        plane.start(kind="deploy", group="B204", image="debian")
+
+    def joins(self, number: int, ours: str) -> str:
+        task = self.plane.checkin(number, self.plane.boot(number, self.now).token, self.now).task
+        assert task is not None
+        with self.plane.write() as session:
+            assert self.sessions.session_for(session, task.id, ours) is not None
+        return task.id
+
+    def expected(self) -> dict[str, int]:
+        return {item.row.address: item.expected for item in self.sessions._wanted().values()}
+
+
+@pytest.fixture
+def wires(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> Iterator[TwoWires]:
+    made = TwoWires(plane, monkeypatch)
+    yield made
+    container.close(made.services)
+
+
+def test_a_session_waits_for_those_on_its_own_interface(wires: TwoWires) -> None:
+    wires.routes |= {ip(1): "127.0.0.1", ip(2): "127.0.0.1", ip(3): "127.0.0.2", ip(4): "10.99.0.1"}
+    wires.joins(1, "127.0.0.1")
+    # pc2 by its last address; pc4, on no interface that faces machines, and pc5 may come anywhere.
+    assert wires.expected() == {"": 4}
+    wires.joins(3, "127.0.0.2")
+    assert wires.expected() == {"": 4, "127.0.0.2": 3}
+    wires.joins(2, "127.0.0.2")  # it was plugged in elsewhere: where it asks counts
+    assert wires.expected() == {"": 3, "127.0.0.2": 4}
+    wires.joins(4, "127.0.0.1")
+    wires.joins(5, "127.0.0.1")
+    assert wires.expected() == {"": 3, "127.0.0.2": 2}
+
+
+def test_a_restarted_daemon_knows_them_by_their_addresses(wires: TwoWires) -> None:
+    wires.routes |= {ip(1): "127.0.0.1", ip(2): "127.0.0.2", ip(3): "127.0.0.2", ip(4): "127.0.0.2"}
+    wires.joins(1, "127.0.0.1")
+    wires.joins(2, "127.0.0.2")
+    assert wires.expected() == {"": 2, "127.0.0.2": 4}
+    wires.sessions._places = places.Places("127.0.0.1")
+    assert wires.expected() == {"": 2, "127.0.0.2": 4}
+
+
+def test_a_session_whose_machines_are_done_ends_although_others_go_on_elsewhere(wires: TwoWires) -> None:
+    wires.routes |= {ip(number): "127.0.0.2" for number in range(1, 5)}
+    first, second = wires.joins(1, "127.0.0.1"), wires.joins(2, "127.0.0.2")
+    with wires.plane.write() as session:
+        tasks.fail(session, first, reason="enough", code="x", now=wires.now)
+    assert list(wires.expected()) == ["127.0.0.2"]
+    with wires.plane.write() as session:
+        tasks.fail(session, second, reason="enough", code="x", now=wires.now)
+    assert wires.expected() == {}
+
+
+def test_the_kernel_says_which_address_leads_to_a_machine() -> None:
+    assert places.own_address("127.0.0.9") == "127.0.0.1"
+    assert places.own_address("not an address") is None

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pxeboot.adapters import container
+from pxeboot.adapters import container, links
 from pxeboot.adapters.container import Services
 from pxeboot.adapters.shaper import Gate
 from pxeboot.adapters.transfers import Transfers
@@ -113,6 +113,29 @@ async def test_a_session_gets_what_it_uses_and_downloads_the_rest(room: Room) ->
     room.transfers.close_session(room.a, 7)
     await room.look()
     assert mbit(gate) == 950
+
+
+@pytest.mark.parametrize(
+    ("speed", "most", "granted", "bound"),
+    [
+        (0, None, 950, "interface"),  # the kernel does not know it: 1000 Mbit/s
+        (100, None, 95, "interface"),
+        (10_000, None, 9500, "interface"),
+        (10_000, 900.0, 900, "session"),  # written by hand, as before
+        (100, 900.0, 95, "interface"),
+    ],
+)
+async def test_a_session_alone_gets_its_link_unless_a_rate_is_set(
+    room: Room, monkeypatch: pytest.MonkeyPatch, speed: int, most: float | None, granted: float, bound: str
+) -> None:
+    monkeypatch.setattr(links, "link_mbit", lambda address: speed or None)
+    settings = room.plane.settings
+    rules = settings.multicast.model_copy(update={"rate_mbit": most})
+    room.transfers.use(settings.model_copy(update={"multicast": rules}))
+    room.state(room.a, rate=room.stream(room.a))  # it uses all it has
+    await room.look()
+    assert room.told[-1] == granted
+    assert room.transfers.view(room.a).streams[0].bound == bound
 
 
 async def test_hours_are_kept(room: Room) -> None:
