@@ -10,7 +10,7 @@ from jinja2.runtime import Context
 from pxeboot.services.transfer_views import ReasonView
 from webui.words import N_, translated
 
-WAYS = {"multicast": "multicast", "http": "HTTP", "": ""}
+WAYS = {"multicast": "multicast", "http": "HTTP", "upload": N_("uploads")}
 GRADES = {"healthy": "", "slow": N_("slow"), "lost": N_("lost"), "": ""}
 BOUNDS = {
     "demand": N_("as fast as it can be taken"),
@@ -57,6 +57,12 @@ def bound_text(context: Context, value: str) -> str:
 
 
 @pass_context
+def stream_text(context: Context, value: str) -> str:
+    """By which way a stream goes."""
+    return translated(context, WAYS, value)
+
+
+@pass_context
 def grade_text(context: Context, value: str) -> str:
     """What class a receiver is in, when that is worth a word."""
     return translated(context, GRADES, value)
@@ -75,5 +81,5 @@ FILTERS = {
     "bound_text": bound_text,
     "grade_text": grade_text,
     "priority_text": priority_text,
-    "stream_text": lambda value: WAYS.get(value, value),
+    "stream_text": stream_text,
 }

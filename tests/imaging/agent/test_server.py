@@ -1,5 +1,6 @@
 """The client of the task plane: patience with a server that is away, clear errors from one that says no."""
 
+import socket
 import threading
 import time
 from pathlib import Path
@@ -108,6 +109,29 @@ def test_an_outcome_whose_answer_was_lost_counts_as_delivered(room: Room) -> Non
     assert server.outcome("7", {}) == {}
     with pytest.raises(AgentError):  # at the first try it is a refusal
         server.outcome("7", {})
+
+
+def test_an_upload_may_take_longer_than_the_timeout_while_some_of_it_is_taken() -> None:
+    body = bytes(range(256)) * (16 << 12)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 10)
+        taken = bytearray()
+
+        def take() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                while len(taken) - taken.find(b"\r\n\r\n") - 4 < len(body):
+                    taken.extend(connection.recv(256 << 10))
+                    time.sleep(0.02)  # a fraction of the timeout, a hundred times and more
+                connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{"stored":1}')
+
+        thread = threading.Thread(target=take, daemon=True)
+        thread.start()
+        server = Server(f"http://127.0.0.1:{listener.getsockname()[1]}", patience=0, timeout=1.5)
+        assert server.put_chunks("7", body) == 1
+        thread.join()
+    head, _, rest = bytes(taken).partition(b"\r\n\r\n")
+    assert (b"Content-Length: 16777216" in head, rest == body) == (True, True)
 
 
 def test_not_a_url() -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import MutableMapping
 from math import inf
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pxeboot.adapters.shaper import Gate, PacedResponse
+from pxeboot.adapters.shaper import Gate, PacedFile, PacedResponse
 
 SLOW = 8e3  # bit/s: a kilobyte a second; nothing of these sizes passes in time
 BODY = bytes(range(256)) * 4096  # 1 MiB
@@ -85,3 +86,38 @@ async def test_a_client_that_has_gone_uses_nothing_up() -> None:
     gate.change(inf)  # the piece that waited goes, and no other
     await asyncio.wait_for(serving, 30)
     assert len(client.taken) <= sent + (4 << 10)
+
+
+def scope(**headers: str) -> dict[str, Any]:
+    pairs = [(key.encode(), value.encode()) for key, value in headers.items()]
+    return {"type": "http", "method": "GET", "headers": pairs, "asgi": {"spec_version": "2.3"}}
+
+
+def file_of(path: Path, gate: Gate) -> PacedFile:
+    path.write_bytes(BODY)
+    made = PacedFile(path)
+    made.gate = gate
+    return made
+
+
+@pytest.mark.parametrize(("headers", "start"), [({}, 0), ({"range": "bytes=1000-"}, 1000)])
+async def test_a_file_arrives_whole_or_from_a_byte_on(
+    tmp_path: Path, headers: dict[str, str], start: int
+) -> None:
+    client, gate = Client(), Gate(400e6)
+    await asyncio.wait_for(
+        file_of(tmp_path / "file", gate)(scope(**headers), client.receive, client.send), 20
+    )
+    assert (bytes(client.taken), client.complete) == (BODY[start:], True)
+    assert gate.passed == pytest.approx((len(BODY) - start) * 1538 / 1448, rel=0.001)
+
+
+async def test_who_has_gone_takes_no_more_of_a_file(tmp_path: Path) -> None:
+    client, gate = Client(), Gate(SLOW)
+    serving = asyncio.create_task(file_of(tmp_path / "file", gate)(scope(), client.receive, client.send))
+    while not gate.waiting:
+        await asyncio.sleep(0.001)
+    sent = len(client.taken)
+    client.gone.set()
+    await asyncio.wait_for(serving, 5)
+    assert (len(client.taken), gate.waiting) == (sent, 0)
