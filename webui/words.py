@@ -103,7 +103,9 @@ def size(count: int) -> str:
 
 def translated(context: Context, table: Mapping[str, str], value: str) -> str:
     """The word for `value` in the reader's language; itself when there is none."""
-    return str(context["gettext"](table[value])) if value in table else value
+    word = table.get(value, value)
+    # The catalogue's own header is what it has for "".
+    return str(context["gettext"](word)) if word and value in table else word
 
 
 USERS = {

@@ -108,6 +108,10 @@ class Transfers:
         """All streams as of now, for metrics."""
         return [stream.view() for stream in self._streams.values() if not stream.over]
 
+    def hosts(self) -> list[HostFiguresView]:
+        """All machines that receive, as of the last look, for metrics."""
+        return [host for view in tuple(self._views.values()) for host in view.hosts]
+
     # --- multicast sessions
 
     def open_session(
@@ -139,9 +143,9 @@ class Transfers:
         if kind == "state":
             sent, classes = stream.take_state(data)
             self.sent["multicast"] += sent
-            for address, now in classes:
+            for address, now, facts in classes:
                 host = self._name_of(operation, address)
-                stream.log.note(LogEvent(time.time(), "class", host, {"class": now}))
+                stream.log.note(LogEvent(time.time(), "class", host, {"class": now, **facts}))
         elif kind in ("receiver-joined", "receiver-left"):
             facts = {"reason": str(data["reason"])} if data.get("reason") else {}
             host = self._name_of(operation, str(data.get("address", "")))
@@ -288,13 +292,17 @@ class Transfers:
             shown = []
             for machine in self._machines.get(operation, ()):
                 track = self._tracks.setdefault((operation, machine.host), HostTrack(machine.host))
-                heard = told.get(machine.address)
+                heard, before = told.get(machine.address), track.way
                 point = track.saw(now, machine, heard[1] if heard else None)
                 figures = track.figures()
                 if heard is not None:
                     points[heard[0].session][machine.host] = point
-                if figures.way == "http":
+                if figures.way in ("peers", "http"):  # the server gives each swarm its chunks, too
                     points[0][machine.host] = HostPoint(taken=point.taken)
+                session = heard[0] if heard else next((s for s in streams if s.gate is None), None)
+                if track.way != before and session is not None:
+                    track.why = {"way": machine.way, "reason": machine.way_reason}
+                    session.log.note(LogEvent(wall, "way", machine.host, track.why))
                 if machine.state in ("running", "verifying"):
                     shown.append(figures)
             for stream in streams:
