@@ -18,7 +18,7 @@ from markupsafe import Markup, escape
 
 from pxeboot import i18n
 from webui import transfer
-from webui.outcomes import outcome_lines
+from webui.outcomes import outcome_lines, written_text
 from webui.titles import title_text
 from webui.words import FILTERS, N_, size, translated
 
@@ -116,6 +116,7 @@ environment.filters.update(
     when=when,
     size=size,
     outcome_lines=outcome_lines,
+    written_text=written_text,
     title_text=title_text,
 )
 environment.filters.update(FILTERS)

@@ -39,6 +39,6 @@ def title_text(context: Context, title: str) -> str:
             more = _MORE.search(names["where"])
             if more:
                 rest = names["where"][: more.start()]
-                names["where"] = str(gettext(N_("%(name)s and %(n)s more"), name=rest, n=more[1]))
+                names["where"] = str(gettext(N_("%(name)s and %(n)s more"))) % {"name": rest, "n": more[1]}
             return str(gettext(text)).format(**names)
     return title

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from jinja2 import pass_context
 from jinja2.runtime import Context
+from markupsafe import Markup
 
 from pxeboot.services.transfer_views import HostFiguresView, ReasonView
 from pxeboot.services.views import TaskView
@@ -66,12 +67,12 @@ def agent_text(context: Context, sentence: str) -> str:
 
 
 @pass_context
-def reason_text(context: Context, reason: ReasonView) -> str:
+def reason_text(context: Context, reason: ReasonView) -> Markup:
     """A reason in the reader's language; one may hold what an agent said."""
     facts = dict(reason.facts)
     if "reason" in facts:
         facts["reason"] = reworded(str(facts["reason"]), str(context["language"]))
-    return str(context["_"](reason.template, **facts))
+    return context["_"](reason.template, **facts)  # type: ignore[no-any-return]  # escaped already
 
 
 @pass_context

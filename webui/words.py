@@ -295,6 +295,11 @@ def option_value(context: Context, value: object) -> str:
     return translated(context, VALUES, str(value))
 
 
+def key_names(keys: list[str]) -> str:
+    """SSH keys by their comments: nobody reads the rest."""
+    return ", ".join(key.split(None, 2)[-1] if key.count(" ") > 1 else key[:30] for key in keys)
+
+
 @pass_context
 def wipe_method(context: Context, value: str) -> str:
     """How a disk is wiped."""
@@ -330,6 +335,7 @@ FILTERS = {
     "task_text": task_text,
     "option_name": option_name,
     "option_value": option_value,
+    "key_names": key_names,
     "wipe_method": wipe_method,
     "disk_rule_text": disk_rule_text,
     "ssh_command": ssh_command,
