@@ -52,6 +52,7 @@ class Transfers:
         self._rules: dict[str, tuple[float | None, float]] = {}
         self._views: dict[str, TransferView] = {}
         self._capacities: dict[str, float] = {}
+        self._served: set[str] = set()  # operations, since the start
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake: asyncio.Event | None = None
         self.sent: Counter[str] = Counter()  # bytes on the wire since the start, by way
@@ -206,10 +207,15 @@ class Transfers:
         now, wall = time.monotonic(), time.time()
         for stream in self._streams.values():
             if (stream.operation, stream.session) in unread:
-                stream.log = _joined(earlier.get((stream.operation, stream.session)), stream.log)
+                before = earlier.get((stream.operation, stream.session))
+                stream.log = _joined(before, stream.log)
                 stream.unread = False
+                if before is not None and stream.operation not in self._served:
+                    self._served.add(stream.operation)
+                    stream.log.note(LogEvent(wall, "server"))
             idle = IDLE_SHARE * self._capacities.get(stream.interface, 0.0)
             self.sent["http"] += stream.measure(now, idle)
+        self._served |= ids
         self._share_out()
         # A room of thousands is a tenth of a second of work: not on the loop that answers DHCP.
         await asyncio.to_thread(self._look, now, wall)

@@ -39,6 +39,7 @@ SENTENCES: Final[dict[str, str]] = {
         "From %(start)s to %(end)s it sent %(rate)s Mbit/s although %(mbit)s were free: "
         "receivers or network took no more."
     ),
+    "server-restarted": N_("This server was started again at %(at)s."),
     "restarted": N_("The sender ended by itself at %(at)s and was started again."),
     "given-up": N_("The sender was given up at %(at)s: all went on over HTTP."),
     "limit-set": N_("At %(at)s %(who)s set the limit to %(mbit)s Mbit/s."),

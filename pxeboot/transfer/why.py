@@ -146,6 +146,8 @@ def _sender(log: StreamLog, clock: _Clock) -> Iterator[Reason]:
         when = {"at": clock(event.at), **event.facts}
         if event.kind in ("restarted", "given-up"):
             yield Reason(event.kind, when)
+        elif event.kind == "server":
+            yield Reason("server-restarted", when)
         elif event.kind == "limit":
             yield Reason("limit-set" if event.facts.get("mbit") else "limit-lifted", when, slow=False)
     unreadable = sum(event.kind == "unreadable" for event in log.events)

@@ -160,7 +160,13 @@ async def test_a_record_is_kept_and_goes_on_after_a_restart(room: Room) -> None:
     ]
     await again._round()
     (record,) = again.records(room.a)
-    assert [event.kind for event in record.events] == ["restarted", "joined"]
+    assert [event.kind for event in record.events] == ["restarted", "joined", "server"]
+    again.close_session(room.a, 7)
+    await again._round()
+    again.open_session(room.a, 7, HERE, room.told.append, "off")
+    await again._round()
+    assert again.records(room.a)[0].events == record.events, "it went on, the server had not stopped"
+    assert "This server was started again" in " ".join(reason.say() for reason in again.why(room.a))
     assert "The sender ended by itself" in " ".join(reason.say() for reason in again.why(room.a))
 
 
