@@ -52,7 +52,8 @@ class Transfers:
         self._rules: dict[str, tuple[float | None, float]] = {}
         self._views: dict[str, TransferView] = {}
         self._capacities: dict[str, float] = {}
-        self._served: set[str] = set()  # operations, since the start
+        self._begun = time.time()
+        self._served: set[str] = set()  # operations, since then
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake: asyncio.Event | None = None
         self.sent: Counter[str] = Counter()  # bytes on the wire since the start, by way
@@ -212,7 +213,7 @@ class Transfers:
                 stream.unread = False
                 if before is not None and stream.operation not in self._served:
                     self._served.add(stream.operation)
-                    stream.log.note(LogEvent(wall, "server"))
+                    stream.log.note(LogEvent(self._begun, "server"))
             idle = IDLE_SHARE * self._capacities.get(stream.interface, 0.0)
             self.sent["http"] += stream.measure(now, idle)
         self._served |= ids
