@@ -82,15 +82,15 @@ class Stream:
         self.at, self.passed = now, gate.passed
         return sent
 
-    def take_state(self, data: Mapping[str, Any]) -> tuple[int, list[tuple[str, str]]]:
-        """What its sender said; the bytes it has sent since it last did, and (address, class) of receivers
-        whose class has changed."""
+    def take_state(self, data: Mapping[str, Any]) -> tuple[int, list[tuple[str, str, dict[str, Any]]]]:
+        """What its sender said; the bytes it has sent since it last did, and (address, class, loss and
+        backlog) of receivers whose class has changed."""
         before = {str(row.get("address")): grade(row) for row in self.state.get("hosts") or ()}
         classes = []
         for row in data.get("hosts") or ():
             address, now = str(row.get("address")), grade(row)
             if now and now != before.get(address) and (address in before or now != "healthy"):
-                classes.append((address, now))
+                classes.append((address, now, {k: row[k] for k in ("loss", "backlog") if k in row}))
         earlier, later = _on_wire(self.state), _on_wire(data)
         self.state, self.fresh = dict(data), True
         return (later - earlier if later >= earlier else later), classes  # a new sender begins at 0
@@ -108,10 +108,21 @@ class Stream:
             granted_mbit=round(self.grant.rate / 1e6, 1) if self.grant.rate < inf else 0.0,
             bound=self.grant.bound,
             wanted=int(state.get("wanted") or 0),
-            parity=int(state.get("parity_sent") or state.get("symbols_repaired") or 0),
+            parity=int(state.get("parity_sent") or 0),
+            overhead_percent=round(_overhead(state), 1),
+            datagrams=int(state.get("datagrams") or 0),
             bytes_sent=_on_wire(state) if self.gate is None else self.gate.passed,
             protected=self.protected,
         )
+
+
+def _overhead(state: Mapping[str, Any]) -> float:
+    """Datagrams beyond each chunk once, in percent of those; 0 before the first whole chunk."""
+    all_sent, parity = int(state.get("datagrams") or 0), int(state.get("parity_sent") or 0)
+    chunks, again = int(state.get("chunks_sent") or 0), int(state.get("chunks_resent") or 0)
+    # Chunks are of about one size: so many of the datagrams of data were the first of their chunk.
+    once = (all_sent - parity) * (chunks - again) / chunks if chunks else 0.0
+    return 100 * (all_sent / once - 1) if once > 0 else 0.0
 
 
 def _on_wire(state: Mapping[str, Any]) -> int:

@@ -53,6 +53,8 @@ class Transfers:
         self._rules: dict[str, tuple[float | None, float]] = {}
         self._views: dict[str, TransferView] = {}
         self._capacities: dict[str, float] = {}
+        self._begun = time.time()
+        self._served: set[str] = set()  # operations, since then
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake: asyncio.Event | None = None
         self.sent: Counter[str] = Counter()  # bytes on the wire since the start, by way; uploads came in
@@ -109,6 +111,10 @@ class Transfers:
         """All streams as of now, for metrics."""
         return [stream.view() for stream in self._streams.values() if not stream.over]
 
+    def hosts(self) -> list[HostFiguresView]:
+        """All machines that receive, as of the last look, for metrics."""
+        return [host for view in tuple(self._views.values()) for host in view.hosts]
+
     # --- multicast sessions
 
     def open_session(
@@ -140,9 +146,9 @@ class Transfers:
         if kind == "state":
             sent, classes = stream.take_state(data)
             self.sent["multicast"] += sent
-            for address, now in classes:
+            for address, now, facts in classes:
                 host = self._name_of(operation, address)
-                stream.log.note(LogEvent(time.time(), "class", host, {"class": now}))
+                stream.log.note(LogEvent(time.time(), "class", host, {"class": now, **facts}))
         elif kind in ("receiver-joined", "receiver-left"):
             facts = {"reason": str(data["reason"])} if data.get("reason") else {}
             host = self._name_of(operation, str(data.get("address", "")))
@@ -210,10 +216,15 @@ class Transfers:
         now, wall = time.monotonic(), time.time()
         for stream in self._streams.values():
             if (stream.operation, stream.session) in unread:
-                stream.log = _joined(earlier.get((stream.operation, stream.session)), stream.log)
+                before = earlier.get((stream.operation, stream.session))
+                stream.log = _joined(before, stream.log)
                 stream.unread = False
+                if before is not None and stream.operation not in self._served:
+                    self._served.add(stream.operation)
+                    stream.log.note(LogEvent(self._begun, "server"))
             idle = IDLE_SHARE * self._capacities.get(stream.interface, 0.0)
             self.sent[stream.log.way] += stream.measure(now, idle)
+        self._served |= ids
         self._share_out()
         # A room of thousands is a tenth of a second of work: not on the loop that answers DHCP.
         await asyncio.to_thread(self._look, now, wall)
@@ -278,14 +289,18 @@ class Transfers:
             shown = []
             for machine in self._machines.get(operation, ()):
                 track = self._tracks.setdefault((operation, machine.host), HostTrack(machine.host))
-                heard = told.get(machine.address)
+                heard, before = told.get(machine.address), track.way
                 point = track.saw(now, machine, heard[1] if heard else None)
                 figures = track.figures()
                 if heard is not None:
                     points[heard[0].session][machine.host] = point
-                if figures.way == "http":
-                    for session in (DOWNLOADS, UPLOADS):  # whichever there is
-                        points[session][machine.host] = HostPoint(taken=point.taken)
+                if figures.way in ("peers", "http"):  # the server gives each swarm its chunks, too
+                    for number in (DOWNLOADS, UPLOADS):  # whichever there is
+                        points[number][machine.host] = HostPoint(taken=point.taken)
+                session = heard[0] if heard else next((s for s in streams if s.gate is None), None)
+                if track.way != before and session is not None:
+                    track.why = {"way": machine.way, "reason": machine.way_reason}
+                    session.log.note(LogEvent(wall, "way", machine.host, track.why))
                 if machine.state in ("running", "verifying"):
                     shown.append(figures)
             for stream in streams:

@@ -13,9 +13,10 @@ from pxeboot.adapters import container, links
 from pxeboot.adapters.container import Services
 from pxeboot.adapters.shaper import Gate
 from pxeboot.adapters.transfers import Transfers
+from pxeboot.services import tasks
 from pxeboot.services import transfers as rows
 from pxeboot.transfer.log import LogEvent
-from tests.plane import Plane
+from tests.plane import NOW, Plane
 
 HERE = "127.0.0.1"  # the kernel knows no speed of it: 950 of 1000 Mbit/s
 
@@ -214,7 +215,13 @@ async def test_a_record_is_kept_and_goes_on_after_a_restart(room: Room) -> None:
     ]
     await again._round()
     (record,) = again.records(room.a)
-    assert [event.kind for event in record.events] == ["restarted", "joined"]
+    assert [event.kind for event in record.events] == ["restarted", "joined", "server"]
+    again.close_session(room.a, 7)
+    await again._round()
+    again.open_session(room.a, 7, HERE, room.told.append, "off")
+    await again._round()
+    assert again.records(room.a)[0].events == record.events, "it went on, the server had not stopped"
+    assert "This server was started again" in " ".join(reason.say() for reason in again.why(room.a))
     assert "The sender ended by itself" in " ".join(reason.say() for reason in again.why(room.a))
 
 
@@ -236,3 +243,46 @@ async def test_what_is_sent_is_counted(room: Room) -> None:
         room.a, 7, "state", {"rate_mbit": 1, "bytes_sent": 70, "datagrams": 1}
     )  # a new sender
     assert room.transfers.sent["multicast"] == 5000 + 660 + 70 + 66
+
+
+async def test_a_host_without_multicast_is_shown_and_remembered_with_its_reason(room: Room) -> None:
+    plane = room.plane
+    task = plane.checkin(1, plane.boot(1).token).task
+    assert task is not None
+
+    def reports(peers: int, way: str, reason: str) -> None:
+        with plane.write() as session:
+            tasks.progress(
+                session, task.id, attempt=1, stage="receive", done=1, total=4, bytes_multicast=0,
+                bytes_peers=peers, bytes_http=0, way=way, way_reason=reason, message="", now=NOW,
+            )  # fmt: skip
+
+    room.stream(room.a)
+    room.state(room.a, 19)
+    reports(0, "multicast", "")
+    await room.look()
+    reports(1000, "peers", "Nothing was heard.")
+    await room.look()
+    reports(9000, "peers", "A switch stopped forwarding it.")
+    await room.look()
+    (host,) = room.transfers.view(room.a).hosts
+    assert (host.way, host.way_reason, host.taken_bytes) == ("peers", "A switch stopped forwarding it.", 9000)
+    (event,) = room.transfers._of(room.a)[0].log.events
+    assert (event.kind, event.host) == ("way", "pc1")
+    assert event.facts == {"way": "peers", "reason": "A switch stopped forwarding it."}
+
+
+async def test_what_repairs_cost_is_told(room: Room) -> None:
+    room.stream(room.a)
+    assert room.transfers.streams()[0].overhead_percent == 0
+    said = {"rate_mbit": 1, "chunks_sent": 0, "chunks_resent": 0, "parity_sent": 0, "datagrams": 3}
+    for more, percent in (
+        ({}, 0),
+        ({"chunks_sent": 10, "parity_sent": 100, "datagrams": 2100}, 5),
+        # Five of them again, for who came late: a third of what is no parity.
+        ({"chunks_sent": 15, "chunks_resent": 5, "parity_sent": 100, "datagrams": 3100}, 55),
+    ):
+        room.transfers.heard(room.a, 7, "state", {**said, **more})
+        (stream,) = room.transfers.streams()
+        assert stream.overhead_percent == percent
+    assert (stream.parity, stream.datagrams) == (100, 3100)
