@@ -3,7 +3,7 @@
 It looks at the receivers that want something, four times a second, and follows their majority, not the
 worst: a third of them (at least two, if there are two) must be in trouble before the rate goes down. Losses
 up to two percent are parity's business. When more gets lost, the rate goes to what came through, and creeps
-up again, slowly near the rate where it last went wrong. Losses that do not answer to the rate (a bad cable at
+up again, slowly near the rate that it was lowered to. Losses that do not answer to the rate (a bad cable at
 each seat, not a full queue) are taken as given, and the rate returns.
 """
 
@@ -38,7 +38,7 @@ class RateController:
         self.floor = min(cap, max(cap / 64, 2e6) if floor is None else floor)
         self.given = 0.0  # loss that the rate does nothing about
         self.congestions = 0  # how often the rate went down
-        self._ceiling = cap  # where it last went wrong
+        self._ceiling = cap  # what it was last lowered to
         self._next = self._settled = float("-inf")
         self._trials: list[_Trial] = []
 
@@ -91,6 +91,5 @@ class RateController:
         self._settled = now + SETTLE
 
     def _raise(self) -> None:
-        step = 1.03 if self.rate < 0.95 * self._ceiling else 1.005
-        self.rate = min(self.cap, self.rate * step)
-        self._ceiling = max(self._ceiling, self.rate)
+        near = 0.95 * self._ceiling <= self.rate <= 1.1 * self._ceiling
+        self.rate = min(self.cap, self.rate * (1.005 if near else 1.03))
