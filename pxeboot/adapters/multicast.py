@@ -61,6 +61,7 @@ class _Running:
 
     sender: SenderProcess
     operation: str
+    port: int  # that it hears reports on
     started: float
     expected: int
     unneeded_since: float | None = None
@@ -68,10 +69,12 @@ class _Running:
 
 @dataclass
 class _Wanted:
-    """A session that should be on air, and how many tasks may still join it on its interface."""
+    """A session that should be on air, how many tasks may still join it on its interface, and whether some of
+    them have received already: then nobody is waited for when its sender starts."""
 
     row: MulticastSession
     expected: int
+    begun: bool
 
 
 @dataclass
@@ -216,10 +219,15 @@ class SessionManager:
             wake.clear()
             if self._address:
                 await self._look()
-            # Nothing runs: only a check-in can change that, and it wakes us.
-            wait = LOOK_SECONDS if self._running or self._records else 60.0
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(wake.wait(), wait)
+                await asyncio.wait_for(wake.wait(), self._pause(time.monotonic()))
+
+    def _pause(self, now: float) -> float:
+        """Seconds until the next look."""
+        if not self._running and not self._records:
+            return 60.0  # nothing runs: only a check-in can change that, and it wakes us
+        tries = [record.next_try - now for record in self._records.values() if record.next_try > now]
+        return min([LOOK_SECONDS, *tries])
 
     async def _look(self) -> None:
         wanted = await asyncio.to_thread(self._wanted)
@@ -230,6 +238,9 @@ class SessionManager:
                 continue
             running = self._running.get(id)
             if running is None:
+                # One that lingers for an operation that is over has given its port away.
+                before = [other for other, one in self._running.items() if one.port == item.row.report_port]
+                await asyncio.gather(*map(self._stop, before))
                 await self._start(item)
             elif running.expected != item.expected:
                 running.expected = item.expected
@@ -279,7 +290,9 @@ class SessionManager:
                 if listening:
                     waiting = [task for task in mine if task.state == TaskState.QUEUED]
                     session.expunge(row)
-                    found[row.id] = _Wanted(row, len(listening) + len(waiting))
+                    # Before its first word in an attempt (stage "") the bytes are those of the last one.
+                    begun = any(task.stage and task.bytes_multicast for task in listening)
+                    found[row.id] = _Wanted(row, len(listening) + len(waiting), begun)
         if over:
             with self._database.write() as session:
                 for id in over:
@@ -294,15 +307,16 @@ class SessionManager:
         address = row.address or self._address
         protected = "encrypt" if row.encrypt else "authenticate" if row.key else "off"
         rate = self.transfers.open_session(
-            row.operation_id, row.id, address, lambda mbit: self._tell_rate(row.id, mbit), protected
-        )
+            row.operation_id, row.id, address, lambda mbit: self._tell_rate(row.id, mbit), protected,
+            begun=item.begun,
+        )  # fmt: skip
         order = {
             "session": self._offer(row),
             "manifest": row.manifest,
             "store": str(self._store),
             "interface": address,
             "rate_mbit": rate,
-            "gather_seconds": rules.gather_seconds,
+            "gather_seconds": 0.0 if item.begun else rules.gather_seconds,
             "expected": item.expected,
             "ttl": rules.ttl,
             "loop": IPv4Address(address).is_loopback,
@@ -316,7 +330,9 @@ class SessionManager:
         except OSError as error:
             self._failed(row, f"The multicast sender cannot be started: {error.strerror}.")
             return
-        self._running[row.id] = _Running(sender, row.operation_id, time.monotonic(), item.expected)
+        self._running[row.id] = _Running(
+            sender, row.operation_id, row.report_port, time.monotonic(), item.expected
+        )
         # Another rate may have been granted while it started.
         self._tell_rate(row.id, self.transfers.granted_mbit(row.operation_id, row.id))
 
@@ -357,7 +373,8 @@ class SessionManager:
             record.given_up = True
             sentence = f"{reason} It was restarted {MAX_RESTARTS} times; receivers go on over HTTP."
         else:
-            pause = min(10.0, 0.5 * 2**record.restarts) * random.uniform(0.5, 1.5)
+            # Killed once, nobody shall notice; what dies again and again shall not keep us busy.
+            pause = min(10.0, 0.25 * 4 ** (record.restarts - 1)) * random.uniform(0.5, 1.5)
             record.next_try = now + pause
             sentence = f"{reason} It is started again in {pause:.1f} s."
         self.transfers.sender_lost(row.operation_id, row.id, given_up=record.given_up)

@@ -118,13 +118,20 @@ class Transfers:
     # --- multicast sessions
 
     def open_session(
-        self, operation: str, session: int, address: str, tell: Callable[[float], None], protected: str
+        self,
+        operation: str,
+        session: int,
+        address: str,
+        tell: Callable[[float], None],
+        protected: str,
+        *,
+        begun: bool = False,
     ) -> float:
         """A sender is about to start, or starts again: how fast it may send, in Mbit/s. `tell` is called
-        with each other rate."""
+        with each other rate. `begun`: its receivers are waiting, so that it can use all it gets."""
         stream = self._stream(operation, session, self._links.name(address), "multicast")
         stream.tell, stream.over, stream.protected = tell, False, protected
-        stream.state, stream.used, stream.wish = {}, 0.0, 0.0
+        stream.state, stream.used, stream.wish = {}, 0.0, inf if begun else 0.0
         self._share_out()
         self.look_soon()
         stream.told = stream.grant.rate

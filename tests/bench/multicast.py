@@ -1,4 +1,4 @@
-"""Multicast to 1, 4 and 16 machines beside udpcast; on a shaped link; with a death, a slow disk, a late one.
+"""Multicast to 1, 4 and 16 machines beside udpcast; on a shaped link; with a slow disk, a late one.
 
 Every receiver writes to a file in memory. Ours checks each chunk as it comes; udpcast's copies are compared
 after its clock has stopped. The clock runs from when the sender begins to send to when the last receiver has
@@ -19,7 +19,6 @@ from typing import Any
 from tests.bench.harness import Entry, Measurement
 from tests.bench.lan import Lan, lan
 from tests.bench.multicast_peers import (
-    DROP_AFTER,
     PATIENCE,
     Image,
     blank,
@@ -188,39 +187,6 @@ def shaped(found: Measurement, permille: int) -> None:
     )
 
 
-def dead(found: Measurement) -> None:
-    """One of four is killed half-way: how long the other three need."""
-    hosts, size = 4, found.megabytes(192)
-    image = make_image(found.scratch, size)
-    undisturbed = 0.0
-    for number in found.rounds(2):
-        with lan(hosts) as net:
-            net.shape(LINK)
-            if not number:
-                undisturbed = ours(net, image, found.scratch, hosts, LINK)
-            session = Ours(net, image, found.scratch, expected=hosts, rate=LINK)
-            receivers = [session.receiver(host) for host in range(hosts)]
-            began = session.started()
-            event(receivers[-1], "half")
-            net.stop(receivers[-1])
-            found.ours.append(ends(receivers[:-1]) - began)
-            session.close()
-        with lan(hosts) as net:
-            net.shape(LINK)
-            receivers = [udp_receiver(net, found.scratch, host) for host in range(hosts)]
-            _, start = udp_sender(net, image, hosts, "--retries-until-drop", DROP_AFTER)
-            began = start()
-            half_written(found.scratch / f"target{hosts - 1}", image.size)
-            net.stop(receivers[-1])
-            found.peer.append(finished(image, found.scratch, range(hosts - 1)) - began)
-        same(image, found.scratch, range(hosts - 1))
-    found.remark(
-        f"{size} MiB to 4 over {LINK} Mbit/s, one killed half-way; ours {found.ours[0] / undisturbed:.2f} × "
-        f"its undisturbed time; udpcast with --retries-until-drop {DROP_AFTER}, with its default of 200 it "
-        "takes over 3 minutes"
-    )
-
-
 def slow(found: Measurement) -> None:
     """One of eight has a disk of 3 MB/s: how long the other seven need."""
     hosts, size, speed = 8, found.megabytes(96), 3_000_000
@@ -335,7 +301,6 @@ ENTRIES = (
         )
         for name, permille in (("0", 0), ("01", 1), ("1", 10))
     ),
-    _udpcast("multicast_dead", "s of the others", dead, lower=True),
     _udpcast("multicast_slow", "s of the others", slow, lower=True),
     _udpcast("multicast_late", "s of the late one", late, lower=True),
     Entry("multicast_union", "× the union", union, goal=1.05, lower=True, needs=NEEDS),
