@@ -158,7 +158,7 @@ def test_a_deploy_scheduled_in_the_browser_sends_only_what_changed(room: LightRo
         page.get_by_label("Group").select_option("B204")
         page.get_by_label("Image version").select_option("debian@1")
         page.get_by_label("Time zone").fill("UTC")
-        soon = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time.time() + 60))
+        soon = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time.time() + 30))
         page.locator('input[name="at"]').fill(soon)
         page.get_by_role("button", name="Deploy").click()
         page.wait_for_url("**/schedules")
