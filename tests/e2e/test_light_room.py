@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 STAGE_LIMIT = 300.0
 # Slow enough that something can happen in the middle of a deploy.
 SETTINGS = {
-    "multicast": {"rate_mbit": 250.0, "gather_seconds": 3.0},
+    "multicast": {"rate_mbit": 160.0, "gather_seconds": 3.0},
     "tasks": {"silence_seconds": 30, "boot_seconds": 120},
 }
 
