@@ -174,6 +174,7 @@ class Network:
             raise LabError("\n".join(parts)) from None
         finally:
             machine.power_off()
+        self.wire.catch_up()
         heard = self.wire.of(spec.mac)
         text = self.wire.text(spec.mac)
         (self.room.directory / f"{cell.name}.dialogue.txt").write_text(text + "\n")
