@@ -22,7 +22,6 @@ SEED = int(os.environ.get("PXEBOOT_SEED", "67"))
 
 
 @pytest.mark.net
-@pytest.mark.timeout(600)
 def test_twenty_kills_in_the_middle_of_a_storm_break_no_promise(tmp_path: Path) -> None:
     """Leases of 3 s among twice as many machines as addresses, so that they change hands all the time."""
     path, log = tmp_path / "leases.sqlite", tmp_path / "told"

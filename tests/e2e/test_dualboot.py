@@ -22,7 +22,7 @@ from tests.imaging.customise.windows import NAMES, value
 from tests.imaging.disks import MIB, run
 from tests.imaging.matrix.filesystems import fat_facts
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(2400)]
 
 LARGER = dualboot.SIZE + 640 * MIB
 HOST = "b204-07"

@@ -24,7 +24,7 @@ from tests.e2e.test_light_room import SETTINGS, STAGE_LIMIT, receiving
 from tests.forgetful import ForgetfulDisk
 from tests.imaging.disks import MIB, run
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(2400)]
 
 SIZE, FILES = 256 * MIB, 120
 VICTIM = "victim"

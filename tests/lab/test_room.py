@@ -20,6 +20,7 @@ import pytest
 from pxeboot.lab import ledger, netns, processes
 from pxeboot.lab.errors import LabError
 from pxeboot.lab.room import Room
+from pxeboot.lab.sniff import Sniffer
 
 pytestmark = pytest.mark.net
 ROOT = Path(__file__).parents[2]
@@ -162,6 +163,25 @@ def test_a_run_id_that_could_not_name_anything_is_refused(tmp_path: Path) -> Non
 def test_a_namespace_that_is_not_there_is_named() -> None:
     with pytest.raises(LabError, match="pxl-none does not exist"):
         netns.socket_in("pxl-none", socket.AF_INET, socket.SOCK_STREAM)
+
+
+def test_a_sniffer_that_is_behind_catches_up(room: Room) -> None:
+    client = room.port("a", address="10.77.0.11")
+    seen: list[bytes] = []
+
+    class Slow(Sniffer):
+        def note(self, frame: bytes, at: float) -> None:
+            time.sleep(0.01)
+            seen.append(frame)
+
+    with (
+        Slow(room.switch, "br0") as sniffer,
+        netns.socket_in(client, socket.AF_INET, socket.SOCK_DGRAM) as sock,
+    ):
+        for number in range(50):
+            sock.sendto(b"frame %d" % number, (room.server_address, 9))
+        sniffer.catch_up()
+        assert any(frame.endswith(b"frame 49") for frame in seen)
 
 
 # --- however we end ----------------------------------------------------------------------------------------

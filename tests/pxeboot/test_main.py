@@ -18,8 +18,6 @@ import pytest
 
 from tests.ports import free_port
 
-pytestmark = pytest.mark.timeout(400)
-
 # A start takes about 2 s of one core; tests share the machine with others.
 START_SECONDS = 100.0
 

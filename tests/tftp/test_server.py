@@ -155,6 +155,7 @@ async def test_a_silent_peer_is_given_up(server, client):
 
 
 async def test_a_closed_port_ends_the_transfer_early(server, client):
+    server._limits_for = lambda peer: Limits(timeout=0.5, tries=100)
     client.send(ReadRequest("small"), server.at)
     await client.receive()
     client.socket.close()

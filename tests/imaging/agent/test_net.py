@@ -13,7 +13,7 @@ import pytest
 from tests.imaging.agent.images import blank
 from tests.imaging.multicast.room import NetRoom, lines_until, net_room, start_sender
 
-pytestmark = [pytest.mark.net, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.net
 
 CHUNKS = 64
 SESSION = {

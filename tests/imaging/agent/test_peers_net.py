@@ -15,7 +15,7 @@ from tests.imaging.agent.images import blank
 from tests.imaging.agent.test_net import CHUNKS, SESSION, Site, written
 from tests.imaging.multicast.room import lines_until, net_room, sh
 
-pytestmark = [pytest.mark.net, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.net
 
 PEERS = {"secret": "ab" * 32, "port": 9080, "across": False, "linger": 20}
 IMAGE = CHUNKS * 300_000  # bytes of random content

@@ -35,7 +35,7 @@ from tests.imaging.matrix.trees import describe
 from tests.imaging.matrix.way import device
 from tests.imaging.resize.samples import check
 
-pytestmark = [pytest.mark.disk, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.disk, pytest.mark.timeout(1200)]
 
 ROOT, NTFS = 3, 4
 HIVE = "Windows/System32/config/SYSTEM"

@@ -8,7 +8,7 @@ import pytest
 
 from .room import lines_until, make_store, net_room, order, start_host, start_sender
 
-pytestmark = [pytest.mark.net, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.net
 
 
 def test_loss_a_death_and_a_late_one(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from dhcp.packet import MessageType, Packet
 from tests.dhcp.conversation import boot_request, plain, pxe, request, uefi
 from tests.pxeboot.site import Site, site
 
-pytestmark = [pytest.mark.net, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.net
 
 TWO_NETWORKS = """
 [network]

@@ -12,7 +12,7 @@ import pytest
 
 from tests.bench.lan import Lan, lan
 
-pytestmark = [pytest.mark.net, pytest.mark.timeout(300), pytest.mark.skipif(os.geteuid() != 0, reason="root")]
+pytestmark = [pytest.mark.net, pytest.mark.skipif(os.geteuid() != 0, reason="root")]
 
 GROUP = "239.192.7.7"
 QUERIER = """
