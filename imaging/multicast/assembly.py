@@ -35,10 +35,11 @@ class Partial:
         return fresh
 
     def add_parity(self, number: int, payload: bytes) -> int:
-        """Put in a parity symbol; 1 if it helps, 0 if not (there already, no such row, block complete)."""
+        """Put in a parity symbol; 1 if it helps, 0 if not (there already, no such row, block has enough)."""
         block, row = number % self.blocks, number // self.blocks
         here = self.parts[block :: self.blocks]
-        if number in self.parity or row >= rows_of(len(here)) or None not in here:
+        enough = here.count(None) <= sum(other % self.blocks == block for other in self.parity)
+        if number in self.parity or row >= rows_of(len(here)) or enough:
             return 0
         self.parity[number] = payload
         return 1

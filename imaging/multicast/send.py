@@ -74,8 +74,10 @@ def parse_order(line: bytes | str) -> Order:
         if (version := session.get("version", 1)) != VERSION:
             raise OrderError(f"The order is of version {version} of the protocol, this sender of {VERSION}.")
         symbol = int(session["symbol"])
-        if not MIN_SYMBOL <= symbol <= MAX_SYMBOL:
-            raise OrderError(f"A symbol of {symbol} bytes is out of range ({MIN_SYMBOL} to {MAX_SYMBOL}).")
+        if not MIN_SYMBOL <= symbol <= MAX_SYMBOL or symbol % 2:
+            raise OrderError(
+                f"A symbol has {MIN_SYMBOL} to {MAX_SYMBOL} bytes, an even number, not {symbol}."
+            )
         if float(rate) <= 0:
             raise OrderError("rate_mbit must be above 0.")
         key, expected, idle = session.get("key"), order.get("expected"), order.get("idle_seconds")

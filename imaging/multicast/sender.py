@@ -23,7 +23,7 @@ from .pacer import WIRE_OVERHEAD, TokenBucket, burst_of
 from .peers import Peer, Peers
 from .ranges import bit_ranges, next_bit
 from .repairs import Repairs
-from .reports import ReceiverState, Report, parse_report
+from .reports import ReceiverState, Report, longest_wait, parse_report
 from .settings import SenderSettings
 from .wire import (
     Announce,
@@ -37,6 +37,7 @@ from .wire import (
 _SLACK = 0.002, 0.2  # s; bounds of the bucket's slack
 _POLLS = 8  # in a row, when there is nothing to send and somebody waits
 _POLL = 0.03  # s between two of them
+_IN_FLIGHT = 0.5  # s that a report may take
 
 
 class Batch(NamedTuple):
@@ -186,7 +187,10 @@ class Sender:
         if now < self._next_look:
             return
         self._next_look = now + 0.1
-        for receiver in self.peers.silent(now, self.settings.forget):
+        # In a room of thousands a receiver reports so seldom that it must be waited for.
+        wait = longest_wait(self.hint() / 1000)
+        self._repairs.hold = max(self.settings.hold, wait + _IN_FLIGHT)
+        for receiver in self.peers.silent(now, max(self.settings.forget, 2 * wait + _IN_FLIGHT)):
             self._forget(receiver, "silent")
         if self.settings.adapt and self._sweeping:
             congestions = self.controller.congestions
@@ -287,9 +291,7 @@ class Sender:
             if end == len(numbers):
                 self._work = None
                 last = self._sequence - 1 & 0xFFFFFFFF
-                if parity:
-                    self._repairs.parity_sent(chunk, numbers, last, now)
-                else:
+                if not parity:
                     self._repairs.whole_sent(chunk, end, blocks_of(end), last, now)
         if not buffers:
             return None
@@ -301,9 +303,7 @@ class Sender:
     def _pick(self, now: float) -> bool:
         """Take the next piece of work in hand; False if there is none."""
         self._position = 0
-        # With nothing else to send, a symbol more saves a round trip when one of these gets lost too.
-        extra = 0 if not self._repairs or self._next_wanted(now) >= 0 else 1
-        while repair := self._repairs.take(self._shape, extra):
+        while repair := self._repairs.take(self._shape, self._sequence, now):
             self._work = self._cut(*repair)
             if self._work is not None:
                 self.counters.parity_sent += len(self._work.numbers)

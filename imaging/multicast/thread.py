@@ -80,7 +80,7 @@ class ReceiverThread(threading.Thread):
                 "start it again from the server's own boot environment"
             )
         symbol = int(session["symbol"])
-        if not MIN_SYMBOL <= symbol <= MAX_SYMBOL:
+        if not MIN_SYMBOL <= symbol <= MAX_SYMBOL or symbol % 2:
             raise ValueError(f"a symbol of {symbol} bytes is out of range")
         key = session.get("key")
         host, port = session["report"]
