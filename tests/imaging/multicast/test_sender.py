@@ -186,7 +186,7 @@ def test_as_many_as_the_worst_lacks() -> None:
 
 
 def test_what_is_asked_for_while_parity_is_on_its_way_is_not_added_to_it() -> None:
-    sender = make(rate=1e9)
+    sender = make(rate=5e8)
     for who in (1, 2, 3):
         sender.receive(report([0], who), "a", 0)
     last = sent(sender, 0)[0][-1].sequence
