@@ -9,9 +9,10 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from api.agent_auth import OCTETS, Agent, read_body
-from api.boot import Peer
+from api.boot import Peer, asked
 from api.v1.deps import ServicesDep
 from pxeboot.adapters.peers import Hello
+from pxeboot.adapters.shaper import PacedResponse
 from pxeboot.adapters.store import HASH_BYTES
 from pxeboot.errors import Invalid, Unauthorized
 from pxeboot.services import checkin
@@ -48,14 +49,16 @@ async def chunk(id: str, request: Request, these: ServicesDep, known: Agent) -> 
         raise Invalid(f"Send 1 to {MAX_CANDIDATES} hashes of {HASH_BYTES} bytes.")
     wanted = [hashes[at : at + HASH_BYTES] for at in range(0, len(hashes), HASH_BYTES)]
 
-    def give() -> Response:
+    def give() -> tuple[str, int, bytes] | None:
         with these.read() as session:
-            checkin.is_working(session, known, id)
+            operation = checkin.is_working(session, known, id).operation_id
         place = these.peers.grant(id, wanted)
-        if place is None:
-            return Response(status_code=204, headers={"Retry-After": str(random.randint(1, 2))})
-        return Response(
-            these.store.frame(wanted[place]), media_type=OCTETS, headers={"X-Pxeboot-Place": str(place)}
-        )
+        return None if place is None else (operation, place, these.store.frame(wanted[place]))
 
-    return await run_in_threadpool(give)
+    given = await run_in_threadpool(give)
+    if given is None:
+        return Response(status_code=204, headers={"Retry-After": str(random.randint(1, 2))})
+    operation, place, frame = given
+    answer = PacedResponse(frame, media_type=OCTETS, headers={"X-Pxeboot-Place": str(place)})
+    answer.gate = these.sessions.transfers.gate(operation, asked(request))
+    return answer

@@ -28,18 +28,16 @@ _STEPS = {
 Say = Callable[..., str]
 
 
-def lines(result: Mapping[str, Any], say: Say) -> Iterator[str]:
-    """One sentence for each thing; whatever is not known is shown as it came."""
+def lines(result: Mapping[str, Any], say: Say, *, chunks: bool = True) -> Iterator[str]:
+    """One sentence for each thing (without `chunks` none for those); whatever is not known is shown as it
+    came."""
     if version := result.get("version"):
         yield say(N_("Became %(version)s."), version=version)
     if stored := result.get("stored_bytes"):
         yield say(N_("New in the store: %(size)s."), size=size(_int(stored)))
-    if isinstance(chunks := result.get("chunks"), Mapping) and _int(chunks.get("total")):
+    if chunks and (counts := _chunks(result)):
         yield say(
-            N_("%(total)s chunks: %(kept)s were on the disk already, %(written)s were written."),
-            total=_int(chunks.get("total")),
-            kept=_int(chunks.get("kept")),
-            written=_int(chunks.get("written")),
+            N_("%(total)s chunks: %(kept)s were on the disk already, %(written)s were written."), **counts
         )
     after = result.get("afterwards")
     after = after if isinstance(after, Mapping) else {}
@@ -197,8 +195,21 @@ _READERS: dict[str, Callable[[Any, Say], Iterator[str]]] = {
 }
 
 
+def _chunks(result: Mapping[str, Any]) -> dict[str, int]:
+    told = result.get("chunks")
+    if not isinstance(told, Mapping) or not _int(told.get("total")):
+        return {}
+    return {key: _int(told.get(key)) for key in ("total", "kept", "written")}
+
+
 @pass_context
-def outcome_lines(context: Context, result: Mapping[str, Any]) -> list[str]:
+def outcome_lines(context: Context, result: Mapping[str, Any], chunks: bool = True) -> list[str]:
     """The sentences in the reader's language."""
-    gettext = context["gettext"]
-    return list(lines(result, gettext))
+    return list(lines(result, context["gettext"], chunks=chunks))
+
+
+@pass_context
+def written_text(context: Context, result: Mapping[str, Any]) -> str:
+    """How many chunks were written, in a few words; "" when nobody says."""
+    counts = _chunks(result)
+    return str(context["gettext"](N_("%(written)s of %(total)s chunks written"), **counts)) if counts else ""

@@ -18,7 +18,8 @@ from markupsafe import Markup, escape
 
 from pxeboot import i18n
 from webui import transfer
-from webui.outcomes import outcome_lines
+from webui.outcomes import outcome_lines, written_text
+from webui.titles import title_text
 from webui.words import FILTERS, N_, size, translated
 
 FLASH_COOKIE = "pxeboot_flash"
@@ -115,6 +116,8 @@ environment.filters.update(
     when=when,
     size=size,
     outcome_lines=outcome_lines,
+    written_text=written_text,
+    title_text=title_text,
 )
 environment.filters.update(FILTERS)
 environment.filters.update(transfer.FILTERS)

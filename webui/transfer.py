@@ -6,11 +6,14 @@ from collections.abc import Sequence
 
 from jinja2 import pass_context
 from jinja2.runtime import Context
+from markupsafe import Markup
 
-from pxeboot.services.transfer_views import ReasonView
+from pxeboot.services.transfer_views import HostFiguresView, ReasonView
+from pxeboot.services.views import TaskView
+from webui.agent_words import reworded
 from webui.words import N_, translated
 
-WAYS = {"multicast": "multicast", "http": "HTTP", "": ""}
+WAYS = {"multicast": "multicast", "peers": N_("neighbours"), "http": "HTTP", "upload": N_("uploads"), "": ""}
 GRADES = {"healthy": "", "slow": N_("slow"), "lost": N_("lost"), "": ""}
 BOUNDS = {
     "demand": N_("as fast as it can be taken"),
@@ -44,10 +47,32 @@ def left(seconds: int | None) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
+def by_host(hosts: Sequence[HostFiguresView]) -> dict[str, HostFiguresView]:
+    """Figures by the name of their machine."""
+    return {one.host: one for one in hosts}
+
+
 @pass_context
-def reason_text(context: Context, reason: ReasonView) -> str:
-    """A reason in the reader's language."""
-    return str(context["_"](reason.template, **reason.facts))
+def received(context: Context, task: TaskView) -> list[tuple[str, int]]:
+    """By which ways a machine took in how many bytes; the way it goes now also when nothing came yet."""
+    bytes_by = {"multicast": task.bytes_multicast, "peers": task.bytes_peers, "http": task.bytes_http}
+    now = "" if task.finished_at else task.way
+    return [(translated(context, WAYS, way), size) for way, size in bytes_by.items() if size or way == now]
+
+
+@pass_context
+def agent_text(context: Context, sentence: str) -> str:
+    """What an agent said, in the reader's language."""
+    return reworded(sentence, str(context["language"]))
+
+
+@pass_context
+def reason_text(context: Context, reason: ReasonView) -> Markup:
+    """A reason in the reader's language; one may hold what an agent said."""
+    facts = dict(reason.facts)
+    if "reason" in facts:
+        facts["reason"] = reworded(str(facts["reason"]), str(context["language"]))
+    return context["_"](reason.template, **facts)  # type: ignore[no-any-return]  # escaped already
 
 
 @pass_context
@@ -68,12 +93,21 @@ def priority_text(context: Context, value: str) -> str:
     return translated(context, PRIORITIES, value)
 
 
+@pass_context
+def stream_text(context: Context, value: str) -> str:
+    """By which way something goes, in a word."""
+    return translated(context, WAYS, value)
+
+
 FILTERS = {
     "spark": spark,
+    "by_host": by_host,
+    "received": received,
+    "agent_text": agent_text,
     "time_left": left,
     "reason_text": reason_text,
     "bound_text": bound_text,
     "grade_text": grade_text,
     "priority_text": priority_text,
-    "stream_text": lambda value: WAYS.get(value, value),
+    "stream_text": stream_text,
 }

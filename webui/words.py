@@ -103,7 +103,9 @@ def size(count: int) -> str:
 
 def translated(context: Context, table: Mapping[str, str], value: str) -> str:
     """The word for `value` in the reader's language; itself when there is none."""
-    return str(context["gettext"](table[value])) if value in table else value
+    word = table.get(value, value)
+    # The catalogue's own header is what it has for "".
+    return str(context["gettext"](word)) if word and value in table else word
 
 
 USERS = {
@@ -293,6 +295,11 @@ def option_value(context: Context, value: object) -> str:
     return translated(context, VALUES, str(value))
 
 
+def key_names(keys: list[str]) -> str:
+    """SSH keys by their comments: nobody reads the rest."""
+    return ", ".join(key.split(None, 2)[-1] if key.count(" ") > 1 else key[:30] for key in keys)
+
+
 @pass_context
 def wipe_method(context: Context, value: str) -> str:
     """How a disk is wiped."""
@@ -328,6 +335,7 @@ FILTERS = {
     "task_text": task_text,
     "option_name": option_name,
     "option_value": option_value,
+    "key_names": key_names,
     "wipe_method": wipe_method,
     "disk_rule_text": disk_rule_text,
     "ssh_command": ssh_command,

@@ -1,8 +1,8 @@
 """Why this host does not hear a multicast session: what the kernel knows, put into one sentence.
 
 Three facts tell most causes apart: whether the kernel is a member of the group on the right interface
-(/proc/net/igmp), whether any multicast packet reached this machine's IP layer (InMcastPkts of
-/proc/net/netstat, counted before any packet filter), and how much the server says it has sent.
+(/proc/net/igmp), how much multicast reached this machine's IP layer (InMcastOctets of
+/proc/net/netstat, counted before its input filter), and how much the server says it has sent.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from imaging.agent.i18n import gettext as _
 
 # linux/sockios.h
 _SIOCGIFADDR, _SIOCGIFNETMASK = 0x8915, 0x891B
+_FULL = 1500  # octets of a full datagram
 _STILL = 3.0  # seconds without one more datagram: announces alone would be seven
 
 
@@ -84,11 +85,16 @@ def is_member(igmp: str, group: str, interface: str) -> bool:
 
 
 def multicast_packets(netstat: str) -> int:
-    """InMcastPkts of /proc/net/netstat: multicast packets that arrived; 0 when the kernel does not tell."""
+    """Multicast packets that arrived, by /proc/net/netstat; 0 when the kernel does not tell.
+
+    InMcastPkts counts what the card or the kernel has joined (GRO) as one: a stream of full datagrams is told
+    by its octets.
+    """
     lines = netstat.splitlines()
     for names, values in itertools.pairwise(lines):
         if names.startswith("IpExt:") and values.startswith("IpExt:"):
-            return int(dict(zip(names.split(), values.split(), strict=False)).get("InMcastPkts", 0))
+            counted = dict(zip(names.split(), values.split(), strict=False))
+            return max(int(counted.get("InMcastPkts", 0)), int(counted.get("InMcastOctets", 0)) // _FULL)
     return 0
 
 

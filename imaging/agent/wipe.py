@@ -85,6 +85,8 @@ def _count_down(seconds: int, disks: Sequence[Disk], console: Console, progress:
     deadline = time.monotonic() + seconds
     while (left := deadline - time.monotonic()) > 0:
         progress.check()
+        told = _("It begins in {seconds} seconds, unless somebody stops it.")
+        progress.message = told.format(seconds=round(left))
         began = time.monotonic()
         if console.stopped_within(min(left, _TOLD_EVERY)):
             raise AgentError("wipe-stopped", "Somebody stopped the wipe at the machine's console.")

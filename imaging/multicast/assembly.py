@@ -66,7 +66,9 @@ class Partial:
             if None in here:
                 rows = {n // self.blocks: p for n, p in self.parity.items() if n % self.blocks == block}
                 self.parts[block :: self.blocks] = codec.decode(here, rows)
-        return b"".join(part for part in self.parts if part is not None)[: self.length]
+        *whole, last = (part for part in self.parts if part is not None)
+        whole.append(last[: self.length - sum(map(len, whole))])
+        return b"".join(whole)
 
     def worst_share(self) -> float:
         """What the worst block lacks, as a share of its symbols."""

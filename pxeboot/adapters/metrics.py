@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
@@ -18,9 +19,11 @@ from imaging.store.values import Statistics
 from pxeboot import __version__
 from pxeboot.adapters.container import Services
 from pxeboot.db.models import Host, Operation, OperationState, Task
-from pxeboot.services.transfer_views import StreamView
+from pxeboot.services.transfer_views import HostFiguresView, StreamView
+from pxeboot.transfer.figures import WAYS
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+MAX_HOSTS: Final = 512  # that have samples of their own: a Prometheus must not choke on us
 STORE_SECONDS: Final = 300.0  # counting the store reads its manifests: not at every scrape
 
 
@@ -66,11 +69,18 @@ class Metrics:
             Family("pxeboot_info", "gauge", "The version that runs.", [({"version": __version__}, 1)]),
             *found,
             *_streams(transfers.streams()),
+            *_receivers(transfers.hosts()),
             Family(
                 "pxeboot_sent_bytes_total",
                 "counter",
-                "Bytes of image data sent on the wire since the start, headers included.",
+                "Bytes sent to agents on the wire since the start, headers included.",
                 [({"way": way}, transfers.sent[way]) for way in ("multicast", "http")],
+            ),
+            Family(
+                "pxeboot_uploaded_bytes_total",
+                "counter",
+                "Bytes on the wire that machines brought to captures and rescues since the start.",
+                [({}, transfers.sent["upload"])],
             ),
             *_boot(status),
             *self._stored(),
@@ -107,7 +117,11 @@ def _control(session: Session) -> Iterable[Family]:
     )
     tasks = session.execute(
         sa.select(
-            col(Task.state), func.count(), func.sum(Task.bytes_multicast), func.sum(Task.bytes_http)
+            col(Task.state),
+            func.count(),
+            func.sum(Task.bytes_multicast),
+            func.sum(Task.bytes_peers),
+            func.sum(Task.bytes_http),
         ).group_by(col(Task.state))
     ).all()
     yield Family(
@@ -117,10 +131,7 @@ def _control(session: Session) -> Iterable[Family]:
         "pxeboot_received_bytes",
         "gauge",
         "Bytes of images that the machines of all tasks kept here took in, by way.",
-        [
-            ({"way": "multicast"}, sum(row[2] or 0 for row in tasks)),
-            ({"way": "http"}, sum(row[3] or 0 for row in tasks)),
-        ],
+        [({"way": way}, sum(row[2 + place] or 0 for row in tasks)) for place, way in enumerate(WAYS)],
     )
     running = session.execute(
         sa.select(func.count()).where(col(Operation.state) == OperationState.RUNNING)
@@ -132,18 +143,48 @@ def _streams(streams: Iterable[StreamView]) -> Iterable[Family]:
     """By way and interface, not by operation: labels that never come again would fill Prometheus."""
     sums: dict[tuple[str, str], list[float]] = {}
     for one in streams:
-        row = sums.setdefault((one.way, one.interface), [0.0] * 4)
-        for place, value in enumerate((1, one.rate_mbit * 1e6, one.granted_mbit * 1e6, one.receivers)):
+        values = (
+            1, one.rate_mbit * 1e6, one.granted_mbit * 1e6, one.receivers,
+            one.wanted, one.datagrams, one.parity,
+        )  # fmt: skip
+        row = sums.setdefault((one.way, one.interface), [0.0] * len(values))
+        for place, value in enumerate(values):
             row[place] += value
     names = (
-        ("pxeboot_streams", "Multicast sessions and HTTP flows under way."),
-        ("pxeboot_stream_rate_bits", "What they send, in bit/s on the wire."),
-        ("pxeboot_stream_granted_bits", "What the arbiter lets them send, in bit/s."),
+        ("pxeboot_streams", "Multicast sessions, downloads and uploads under way."),
+        ("pxeboot_stream_rate_bits", "How fast they are, in bit/s on the wire."),
+        ("pxeboot_stream_granted_bits", "How fast the arbiter lets them be, in bit/s."),
         ("pxeboot_stream_receivers", "Receivers of multicast sessions."),
+        ("pxeboot_stream_wanted_chunks", "Chunks that somebody still wants from these sessions."),
+        ("pxeboot_stream_datagrams", "Datagrams that the sessions under way have sent."),
+        ("pxeboot_stream_parity_datagrams", "Of these, datagrams of parity."),
     )
     for place, (name, text) in enumerate(names):
         samples = [({"way": way, "interface": on}, row[place]) for (way, on), row in sorted(sums.items())]
         yield Family(name, "gauge", text, samples)  # type: ignore[arg-type]
+
+
+def _receivers(hosts: Sequence[HostFiguresView]) -> Iterable[Family]:
+    """Machines that receive: counted by way and class, and each by name, the first `MAX_HOSTS` of them."""
+    counted = Counter((one.way, one.class_) for one in hosts)
+    yield Family(
+        "pxeboot_receivers",
+        "gauge",
+        "Machines that receive, by the way their chunks come and the class their sender put them in.",
+        [({"way": way, "class": grade}, count) for (way, grade), count in sorted(counted.items())],
+    )
+    named: dict[tuple[str, str], list[tuple[Mapping[str, str], float]]] = {}
+    for one in sorted(hosts, key=lambda one: one.host)[:MAX_HOSTS]:
+        for name, text, value in (
+            ("rate_bits", "Image data that a machine takes in, in bit/s.", one.rate_mbit * 1e6),
+            ("loss_ratio", "Share of the datagrams that it loses.", one.loss_percent / 100),
+            ("backlog_ratio", "Share of its buffers in use.", one.backlog_percent / 100),
+            ("eta_seconds", "Seconds until its stage is over; none while nobody can say.", one.eta_seconds),
+        ):
+            if value is not None:
+                named.setdefault((name, text), []).append(({"host": one.host}, value))
+    for (name, text), samples in named.items():
+        yield Family(f"pxeboot_receiver_{name}", "gauge", text, samples)
 
 
 def _boot(status: Mapping[str, Any]) -> Iterable[Family]:

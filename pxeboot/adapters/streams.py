@@ -13,7 +13,9 @@ from pxeboot.transfer.arbiter import Grant, next_wish
 from pxeboot.transfer.figures import grade
 from pxeboot.transfer.log import StreamLog
 
-IDLE_SECONDS: Final = 20.0  # downloads that paused for so long are over
+#: In place of a session's number: all that an operation's machines fetch from us, or bring.
+DOWNLOADS, UPLOADS = 0, -1
+IDLE_SECONDS: Final = 5.0  # downloads and uploads that paused for so long are over
 LEAST_RATE: Final = 1e5  # bit/s: a stream is slowed down, never stopped
 _LEAST_SECONDS: Final = 0.2  # looks that come closer together measure nothing
 _WIRE_OVERHEAD: Final = 66  # octets of a datagram beyond its payload, as imaging.multicast.pacer counts
@@ -21,8 +23,8 @@ _WIRE_OVERHEAD: Final = 66  # octets of a datagram beyond its payload, as imagin
 
 @dataclass
 class Stream:
-    """A multicast session (`tell` gives its sender another rate), or, with `session` 0, the downloads of an
-    operation on one interface (`gate` holds them)."""
+    """A multicast session (`tell` gives its sender another rate), or the downloads or uploads of an operation
+    on one interface (`gate` holds them)."""
 
     operation: str
     session: int
@@ -49,9 +51,14 @@ class Stream:
         """Its name for the arbiter."""
         return f"{self.operation}/{self.session}/{self.interface}"
 
+    @property
+    def incoming(self) -> bool:
+        """Whether it comes to us."""
+        return self.session == UPLOADS
+
     def measure(self, now: float, idle: float) -> int:
         """What it used since the last look, and so what it can use (at least `idle` bit/s). Returns the bytes
-        that its downloads sent meanwhile."""
+        that passed its gate meanwhile."""
         if self.gate is not None:
             return self._measure_gate(self.gate, now, idle)
         if self.fresh:
@@ -75,15 +82,15 @@ class Stream:
         self.at, self.passed = now, gate.passed
         return sent
 
-    def take_state(self, data: Mapping[str, Any]) -> tuple[int, list[tuple[str, str]]]:
-        """What its sender said; the bytes it has sent since it last did, and (address, class) of receivers
-        whose class has changed."""
+    def take_state(self, data: Mapping[str, Any]) -> tuple[int, list[tuple[str, str, dict[str, Any]]]]:
+        """What its sender said; the bytes it has sent since it last did, and (address, class, loss and
+        backlog) of receivers whose class has changed."""
         before = {str(row.get("address")): grade(row) for row in self.state.get("hosts") or ()}
         classes = []
         for row in data.get("hosts") or ():
             address, now = str(row.get("address")), grade(row)
             if now and now != before.get(address) and (address in before or now != "healthy"):
-                classes.append((address, now))
+                classes.append((address, now, {k: row[k] for k in ("loss", "backlog") if k in row}))
         earlier, later = _on_wire(self.state), _on_wire(data)
         self.state, self.fresh = dict(data), True
         return (later - earlier if later >= earlier else later), classes  # a new sender begins at 0
@@ -101,10 +108,21 @@ class Stream:
             granted_mbit=round(self.grant.rate / 1e6, 1) if self.grant.rate < inf else 0.0,
             bound=self.grant.bound,
             wanted=int(state.get("wanted") or 0),
-            parity=int(state.get("parity_sent") or state.get("symbols_repaired") or 0),
+            parity=int(state.get("parity_sent") or 0),
+            overhead_percent=round(_overhead(state), 1),
+            datagrams=int(state.get("datagrams") or 0),
             bytes_sent=_on_wire(state) if self.gate is None else self.gate.passed,
             protected=self.protected,
         )
+
+
+def _overhead(state: Mapping[str, Any]) -> float:
+    """Datagrams beyond each chunk once, in percent of those; 0 before the first whole chunk."""
+    all_sent, parity = int(state.get("datagrams") or 0), int(state.get("parity_sent") or 0)
+    chunks, again = int(state.get("chunks_sent") or 0), int(state.get("chunks_resent") or 0)
+    # Chunks are of about one size: so many of the datagrams of data were the first of their chunk.
+    once = (all_sent - parity) * (chunks - again) / chunks if chunks else 0.0
+    return 100 * (all_sent / once - 1) if once > 0 else 0.0
 
 
 def _on_wire(state: Mapping[str, Any]) -> int:

@@ -51,8 +51,16 @@ def transfer(operation_id: Id) -> None:
     for s in found["streams"]:
         console.print(
             f"{s['way']} on {s['interface']}: {s['rate_mbit']:.0f} of {s['granted_mbit']:.0f} Mbit/s "
-            f"({s['bound']}), receivers: {s['receivers']}"
+            f"({s['bound']})"
+            + (
+                f", receivers: {s['receivers']}, parity: {s['parity']} datagrams, "
+                f"beyond the image: {s['overhead_percent']:.1f} %"
+                if s["way"] == "multicast"
+                else ""
+            )
         )
+    if found["eta_seconds"] is not None:
+        console.print(f"All have received it in about {found['eta_seconds']} s.")
     rows = [
         (
             h["host"],
@@ -62,11 +70,11 @@ def transfer(operation_id: Id) -> None:
             h["backlog_percent"] or "",
             h["class"],
             "" if h["eta_seconds"] is None else h["eta_seconds"],
-            h["reason"]["sentence"] if h["reason"] else "",
+            " ".join(part for part in (h["reason"] and h["reason"]["sentence"], h["way_reason"]) if part),
         )
         for h in found["hosts"]
     ]
-    print_table(("host", "by", "Mbit/s", "lost %", "buffers %", "class", "seconds left", "why slow"), rows)
+    print_table(("host", "by", "Mbit/s", "lost %", "buffers %", "class", "seconds left", "why"), rows)
 
 
 @app.command()

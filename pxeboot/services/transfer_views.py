@@ -36,7 +36,8 @@ class HostFiguresView(View):
     """One machine now; see `pxeboot.transfer.figures.HostFigures`."""
 
     host: str
-    way: str = Field(description="multicast, http, or empty while nothing comes.")
+    way: str = Field(description="multicast, peers, http, or empty while nothing comes.")
+    way_reason: str = Field(default="", description="The agent's sentence: why not by a better way.")
     rate_mbit: float = Field(description="Image data, over the last 10 s.")
     loss_percent: float
     backlog_percent: float = Field(description="Of its buffers in use: 100 means that its disk is too slow.")
@@ -55,6 +56,7 @@ class HostFiguresView(View):
         return cls(
             host=one.host,
             way=one.way,
+            way_reason=one.way_reason,
             rate_mbit=round(one.rate, 1),
             loss_percent=round(one.loss_percent, 2),
             backlog_percent=round(one.backlog_percent, 1),
@@ -70,19 +72,24 @@ class HostFiguresView(View):
 
 
 class StreamView(View):
-    """One stream now: a multicast session, or the downloads of the operation (session 0)."""
+    """One stream now: a multicast session, or the downloads (session 0) or uploads (-1) of the operation."""
 
     session: int
-    way: str  # multicast | http
+    way: str  # multicast | http | upload
     interface: str
     state: str = ""  # of a sender: gathering, sending, idle
     receivers: int = 0
-    rate_mbit: float = Field(description="What it sends, on the wire.")
-    granted_mbit: float = Field(description="What the arbiter lets it send.")
+    rate_mbit: float = Field(description="What it sends, or brings us, on the wire.")
+    granted_mbit: float = Field(description="What the arbiter lets it be.")
     bound: str = Field(description="Which limit it met: demand, session, operation, time or interface.")
     wanted: int = 0
-    parity: int = Field(default=0, description="Datagrams of parity, or symbols sent again.")
-    bytes_sent: int = 0
+    parity: int = Field(default=0, description="Datagrams of parity that were sent.")
+    overhead_percent: float = Field(
+        default=0.0,
+        description="Datagrams beyond each chunk once: parity, chunks again for who came late, announces.",
+    )
+    datagrams: int = 0
+    bytes_sent: int = Field(default=0, description="On the wire.")
     protected: str = "off"  # off | authenticate | encrypt
 
 

@@ -30,7 +30,8 @@ def machines(session: Session, ids: Collection[str]) -> list[Machine]:
     rows = session.execute(
         sa.select(
             col(Task.operation_id), col(Host.name), col(Host.address), col(Task.state), col(Task.stage),
-            col(Task.done), col(Task.total), col(Task.bytes_multicast), col(Task.bytes_http),
+            col(Task.done), col(Task.total), col(Task.bytes_multicast), col(Task.bytes_peers),
+            col(Task.bytes_http), col(Task.way), col(Task.way_reason),
         )
         .join(Host, col(Host.id) == col(Task.host_id))
         .where(col(Task.operation_id).in_(ids), col(Task.state).in_(ACTIVE))

@@ -43,7 +43,8 @@ class Sample:
 
 @dataclass(frozen=True)
 class LogEvent:
-    """Something that happened: `kind` is joined, left, class, limit, restarted, given-up or unreadable."""
+    """Something that happened: `kind` is joined, left, class, way, limit, restarted, given-up,
+    unreadable, or server: the daemon was started again."""
 
     at: float
     kind: str

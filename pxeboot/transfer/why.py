@@ -13,9 +13,11 @@ from pxeboot.transfer.sentences import SENTENCES
 
 LOSS_PERCENT: Final = 2.0  # of a host's datagrams: worth telling
 FULL_BACKLOG: Final = 800  # permille of a host's buffers: its disk holds it up
+HALF_BACKLOG: Final = 500  # so much also tells of the disk, once the sender says that it is slow
 LATE_SECONDS: Final = 60.0
 HELD: Final = 0.85  # a limit holds a stream that uses so much of its grant
 MAX_HOSTS: Final = 8  # named for each reason
+TRIFLE: Final = 0.02  # of all that was transferred: manifests beside a session
 
 
 def _english(text: str) -> str:
@@ -43,6 +45,7 @@ class Reason:
 def explain(logs: Sequence[StreamLog], zone: tzinfo) -> list[Reason]:
     """Everything the records of an operation say, in reading order; times on the wall clock of `zone`."""
     told = [log for log in logs if log.samples or log.events]
+    told = [log for log in told if not _is_trifle(log, told)]
     found: list[Reason] = []
     for log in told:
         clock = _Clock(log, zone)
@@ -53,6 +56,17 @@ def explain(logs: Sequence[StreamLog], zone: tzinfo) -> list[Reason]:
     if told and not any(reason.slow for reason in found):
         found.append(Reason("nothing", slow=False))
     return found
+
+
+def _is_trifle(log: StreamLog, logs: Sequence[StreamLog]) -> bool:
+    """Whether it brought no machine any of the image, and next to nothing else."""
+    if log.way == "multicast" or log.events or any(sample.hosts for sample in log.samples):
+        return False
+    return _volume(log) < TRIFLE * sum(map(_volume, logs))
+
+
+def _volume(log: StreamLog) -> float:
+    return log.every * sum(sample.rate for sample in log.samples)
 
 
 class _Clock:
@@ -72,8 +86,14 @@ class _Clock:
 
 def _summary(log: StreamLog, clock: _Clock) -> Iterator[Reason]:
     sending = [sample for sample in log.samples if sample.rate > 0.05]
-    if sending:
-        hosts = {host for sample in log.samples for host in sample.hosts}
+    # Whoever joined a session and never heard it took no part.
+    hosts = {
+        host
+        for sample in log.samples
+        for host, point in sample.hosts.items()
+        if point.received or log.way != "multicast"
+    }
+    if sending and (hosts or log.way == "multicast"):  # else: files beside the image
         facts = {**clock.span(sending), "mbit": _number(_mean(s.rate for s in sending)), "hosts": len(hosts)}
         yield Reason(f"by-{log.way}", facts, slow=False)
 
@@ -104,7 +124,8 @@ def _limits(log: StreamLog, clock: _Clock) -> Iterator[Reason]:
 
 
 def _stretches(samples: Sequence[Sample]) -> Iterator[tuple[str, list[Sample]]]:
-    """Runs of samples that one limit held, those of a tenth of the whole or more."""
+    """Runs of samples that one limit held, those of a tenth of the whole or more; a shorter time without it
+    does not end one."""
     runs: list[tuple[str, list[Sample]]] = []
     for sample in samples:
         held = _held_by(sample)
@@ -112,9 +133,18 @@ def _stretches(samples: Sequence[Sample]) -> Iterator[tuple[str, list[Sample]]]:
             runs[-1][1].append(sample)
         else:
             runs.append((held, [sample]))
+    joined: list[tuple[str, list[Sample]]] = []
+    pause = 0
     for held, run in runs:
-        if held and len(run) >= max(2, len(samples) / 10):
-            yield held, run
+        if joined and joined[-1][0] == held and pause < max(2, len(samples) / 10):
+            joined[-1][1].extend(run)
+        elif held and len(run) >= max(2, len(samples) / 10):
+            joined.append((held, list(run)))
+        else:
+            pause += len(run)
+            continue
+        pause = 0
+    yield from joined
 
 
 def _held_by(sample: Sample) -> str:
@@ -131,6 +161,8 @@ def _sender(log: StreamLog, clock: _Clock) -> Iterator[Reason]:
         when = {"at": clock(event.at), **event.facts}
         if event.kind in ("restarted", "given-up"):
             yield Reason(event.kind, when)
+        elif event.kind == "server":
+            yield Reason("server-restarted", when)
         elif event.kind == "limit":
             yield Reason("limit-set" if event.facts.get("mbit") else "limit-lifted", when, slow=False)
     unreadable = sum(event.kind == "unreadable" for event in log.events)
@@ -144,21 +176,30 @@ def _hosts(log: StreamLog, logs: Sequence[StreamLog], clock: _Clock) -> Iterator
         for host, point in sample.hosts.items():
             lines.setdefault(host, []).append((sample.at, point))
     lossy, slow = [], []
+    apart = {event.host for event in log.events if _is_apart(event)}
     for host, line in lines.items():
         if (loss := _lossy(line)) is not None:
             lossy.append((loss[0], host, loss))
-        if (speed := _full(line)) is not None:
+        # Buffers of one that loses much are full of unfinished chunks: that says nothing of its disk.
+        enough = HALF_BACKLOG if host in apart and loss is None else FULL_BACKLOG
+        if (speed := _full(line, enough)) is not None:
             slow.append((speed, host))
     for _, host, (percent, start, end) in sorted(lossy, reverse=True)[:MAX_HOSTS]:
         facts = {"host": host, "percent": _number(percent), "start": clock(start), "end": clock(end)}
-        yield Reason("lossy-left" if _went_to_http(host, end, log, logs) else "lossy", facts)
+        yield Reason(_after_loss(host, start, end, log, logs), facts)
     for place, (speed, host) in enumerate(sorted(slow)[:MAX_HOSTS]):
         code = "slow-disk" if place else "slowest-disk"
         yield Reason(code, {"host": host, "speed": _number(speed / 1e6)})
     for rows in (lossy, slow):
         if len(rows) > MAX_HOSTS:
             yield Reason("more", {"count": len(rows) - MAX_HOSTS})
-    yield from _comings(log.events, lines, clock)
+    told = {host for _, host, _ in lossy} | {host for _, host in slow}
+    yield from _ways(log.events, told, clock)
+    yield from _comings(log.events, lines, told, clock)
+
+
+def _is_apart(event: LogEvent) -> bool:
+    return event.kind == "class" and event.facts.get("class") in ("slow", "lost")
 
 
 def _lossy(line: Sequence[tuple[float, HostPoint]]) -> tuple[float, float, float] | None:
@@ -174,17 +215,47 @@ def _lossy(line: Sequence[tuple[float, HostPoint]]) -> tuple[float, float, float
     return 100 * lost / (lost + sum(row[2] for row in bad)), bad[0][0], bad[-1][1]
 
 
-def _full(line: Sequence[tuple[float, HostPoint]]) -> float | None:
-    """Bytes a second that a host took in while its buffers were full; None when they seldom were."""
+def _full(line: Sequence[tuple[float, HostPoint]], enough: int) -> float | None:
+    """Bytes a second that a host took in while `enough` permille of its buffers were in use; None when they
+    seldom were."""
     full = [
         (end - start, after.taken - before.taken)
         for (start, before), (end, after) in pairwise(line)
-        if after.backlog >= FULL_BACKLOG
+        if after.backlog >= enough
     ]
     seconds = sum(row[0] for row in full)
     if len(full) < 2 or len(full) < len(line) / 3 or seconds <= 0:
         return None
     return max(0, sum(row[1] for row in full)) / seconds
+
+
+def _after_loss(host: str, start: float, end: float, log: StreamLog, logs: Sequence[StreamLog]) -> str:
+    """The code for a host that lost much: did it stay, or by which way did it go on?"""
+    ways = [event.facts.get("way") for event in log.events if _is_away(event, host) and event.at >= start]
+    if ways:
+        return "lossy-peers" if ways[-1] == "peers" else "lossy-left"
+    return "lossy-left" if _went_to_http(host, end, log, logs) else "lossy"
+
+
+def _is_away(event: LogEvent, host: str = "") -> bool:
+    return (
+        event.kind == "way"
+        and (not host or event.host == host)
+        and event.facts.get("way") in ("peers", "http")
+    )
+
+
+def _ways(events: Iterable[LogEvent], told: set[str], clock: _Clock) -> Iterator[Reason]:
+    """Who did without multicast, since when, and why; not those of whom the cause was told."""
+    first: dict[str, LogEvent] = {}
+    for event in events:
+        if _is_away(event) and event.host not in told:
+            first.setdefault(event.host, event)
+    for host, event in list(first.items())[:MAX_HOSTS]:
+        facts = {"host": host, "at": clock(event.at), "reason": event.facts.get("reason") or "?"}
+        yield Reason(f"way-{event.facts['way']}", facts)
+    if len(first) > MAX_HOSTS:
+        yield Reason("more", {"count": len(first) - MAX_HOSTS})
 
 
 def _went_to_http(host: str, after: float, log: StreamLog, logs: Sequence[StreamLog]) -> bool:
@@ -199,8 +270,11 @@ def _went_to_http(host: str, after: float, log: StreamLog, logs: Sequence[Stream
     )
 
 
-def _comings(events: Iterable[LogEvent], lines: Mapping[str, Any], clock: _Clock) -> Iterator[Reason]:
-    """Who came late, fell silent, or was set apart."""
+def _comings(
+    events: Iterable[LogEvent], lines: Mapping[str, Any], told: set[str], clock: _Clock
+) -> Iterator[Reason]:
+    """Who came late, fell silent, or was set apart (once each; not those of whom the cause was told)."""
+    told = set(told)
     first: float | None = None
     named = 0
     joined: set[str] = set()
@@ -215,7 +289,8 @@ def _comings(events: Iterable[LogEvent], lines: Mapping[str, Any], clock: _Clock
         elif event.kind == "left" and event.facts.get("reason") == "silent" and _wanted_more(event, lines):
             facts = {"host": event.host, "at": clock(event.at)}
             yield Reason("silent", facts)
-        elif event.kind == "class" and event.facts.get("class") in ("slow", "lost"):
+        elif _is_apart(event) and event.host not in told:
+            told.add(event.host)
             yield Reason(f"class-{event.facts['class']}", {"host": event.host, "at": clock(event.at)})
 
 

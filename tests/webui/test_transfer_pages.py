@@ -58,10 +58,10 @@ def test_the_slow_are_named_with_their_reason(ada: TestClient, services: Service
         operation=operation, limit_mbit=80, eta_seconds=754, streams=[stream], hosts=[host]
     )
     page = ada.get(f"/operations/{operation}").text
-    for shown in ("its disk writes 9.0 MB/s", "13 min", "held by the limit of this operation", "<polyline"):
+    for shown in ("Its disk writes 9.0 MB/s", "13 min", "held by the limit of this operation", "<polyline"):
         assert shown in page
     french = ada.get(f"/operations/{operation}", headers={"Accept-Language": "fr"}).text
-    assert "son disque écrit 9.0 Mo/s" in french
+    assert "Son disque écrit 9.0 Mo/s" in french
 
 
 def test_why_it_was_slow(ada: TestClient, services: Services, operation: str) -> None:
@@ -92,6 +92,6 @@ def test_all_of_it_is_said_in_french() -> None:
         catalogue = {message.id: message.string for message in read_po(stream)}
     texts = [*SENTENCES.values(), *transfer.BOUNDS.values(), *transfer.PRIORITIES.values()]
     texts += [word for word in transfer.GRADES.values() if word]
-    for name in ("transfer.html", "operation.html", "operation_why.html", "deploy.html"):
+    for name in ("transfer.html", "tasks.html", "operation.html", "operation_why.html", "deploy.html"):
         texts += re.findall(r'_\("([^"]+)"', (TEMPLATES / name).read_text(encoding="utf-8"))
     assert [text for text in texts if not catalogue.get(text)] == []

@@ -10,8 +10,9 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from pxeboot.adapters.container import Services
-from pxeboot.adapters.metrics import Family, render
+from pxeboot.adapters.metrics import Family, Metrics, render
 from pxeboot.services import operations, transfers
+from pxeboot.services.transfer_views import HostFiguresView, TransferView
 from pxeboot.transfer.log import Sample, StreamLog
 from tests.plane import NOW
 
@@ -94,6 +95,31 @@ def test_metrics_need_a_token(ask: Ask, app: FastAPI, operation: str) -> None:
     assert 'pxeboot_sent_bytes_total{way="http"} 0' in lines
     assert "# TYPE pxeboot_sent_bytes_total counter" in lines
     assert any(line.startswith("pxeboot_store_chunks ") for line in lines)
+
+
+def test_machines_that_receive_are_counted_and_named_up_to_a_bound(
+    services: Services, operation: str
+) -> None:
+    def machine(number: int) -> HostFiguresView:
+        return HostFiguresView(
+            host=f"pc{number:03}", way="peers" if number else "multicast", rate_mbit=80, loss_percent=12,
+            backlog_percent=50, wanted=1, taken_bytes=1, state="receiving", class_="healthy",
+            stage="receive", eta_seconds=None if number else 30, sparks=[],
+        )  # fmt: skip
+
+    services.sessions.transfers._views[operation] = TransferView(
+        operation=operation, hosts=[machine(number) for number in range(600)]
+    )
+    lines = render(Metrics(services).collect()).splitlines()
+    assert 'pxeboot_receivers{way="multicast",class="healthy"} 1' in lines
+    assert 'pxeboot_receivers{way="peers",class="healthy"} 599' in lines
+    assert 'pxeboot_receiver_rate_bits{host="pc000"} 80000000' in lines
+    assert 'pxeboot_receiver_loss_ratio{host="pc511"} 0.12' in lines
+    assert not any('host="pc512"' in line for line in lines)
+    assert [line for line in lines if line.startswith("pxeboot_receiver_eta")] == [
+        'pxeboot_receiver_eta_seconds{host="pc000"} 30'
+    ]
+    assert 'pxeboot_received_bytes{way="peers"} 0' in lines
 
 
 def test_label_values_are_escaped() -> None:

@@ -38,6 +38,8 @@ def test_membership_is_read_for_the_right_interface() -> None:
 
 def test_packets_are_counted_where_the_kernel_tells() -> None:
     assert multicast_packets(NETSTAT) == 4711
+    joined = NETSTAT.replace("OutMcastPkts", "InMcastOctets").replace(" 12\n", " 15000000\n")
+    assert multicast_packets(joined) == 10_000, "GRO had joined them"
     assert multicast_packets("") == 0
     assert multicast_packets("IpExt: InNoRoutes\nIpExt: 0\n") == 0
 

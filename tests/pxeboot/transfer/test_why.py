@@ -50,6 +50,26 @@ def test_a_machine_that_lost_datagrams_and_left() -> None:
     assert not any("PC-01" in sentence for sentence in told)
 
 
+def test_manifests_beside_a_session_are_not_worth_a_sentence_but_drivers_are() -> None:
+    points = [HostPoint(n * 100_000, 0, 5, 0, n * 10**9) for n in range(25)]
+    session = record(12, hosts={"PC-01": points})
+    assert sentences(session, record(1, rate=40, way="http")) == sentences(session)
+    drivers = record(11, rate=99, granted=100, bound="time", way="http", limit="08:00-18:00")
+    assert sentences(session, drivers)[2:] == [
+        "The limit of the hours 08:00-18:00 held from 10:00 to 10:11: 100 Mbit/s were left."
+    ]
+
+
+def test_a_capture_under_a_limit() -> None:
+    taken = [HostPoint(taken=n * 10**9) for n in range(25)]
+    log = record(12, rate=99, granted=100, bound="time", way="upload", limit="08:00-18:00",
+                 hosts={"PC-01": taken})  # fmt: skip
+    assert sentences(log) == [
+        "Uploads from 10:00 to 10:12: 99 Mbit/s on average, machines that took part: 1.",
+        "The limit of the hours 08:00-18:00 held from 10:00 to 10:12: 100 Mbit/s were left.",
+    ]
+
+
 def test_the_slowest_disk_is_named_first() -> None:
     def full(speed: int) -> list[HostPoint]:
         return [HostPoint(n * 1000, 0, 9, 950, n * 30 * speed) for n in range(25)]
@@ -59,6 +79,54 @@ def test_the_slowest_disk_is_named_first() -> None:
         "The disk of PC-11 wrote 9.0 MB/s, the slowest: its buffers were full.",
         "The disk of PC-03 wrote 20 MB/s: its buffers were full.",
     ]
+
+
+def test_a_slow_disk_is_named_although_its_buffers_were_only_half_full() -> None:
+    points = [HostPoint(n * 1000, 0, 9, 600, n * 30 * 3_000_000) for n in range(25)]
+    log = record(12, hosts={"PC-11": points})
+    assert not any("PC-11" in sentence for sentence in sentences(log))
+    for at in (300, 500):
+        log.note(LogEvent(TEN + at, "class", "PC-11", {"class": "slow"}))
+    assert [sentence for sentence in sentences(log) if "PC-11" in sentence] == [
+        "The disk of PC-11 wrote 3.0 MB/s, the slowest: its buffers were full.",
+    ]
+
+
+def test_who_did_without_multicast_and_why() -> None:
+    deaf, filtered = "IGMP snooping without a querier.", "A packet filter on it drops them."
+    lossy = [HostPoint(n * 8_800, n * 1_200, 9) for n in range(13)]
+    silent = [HostPoint(0, 0, 9)] * 2
+    log = record(12, hosts={"PC-04": lossy, "PC-07": silent, "PC-10": silent, "PC-11": silent})
+    for at, host, way, reason in (
+        (10, "PC-07", "peers", deaf),
+        (20, "PC-10", "http", filtered),
+        (30, "PC-07", "multicast", ""),
+        (40, "PC-07", "peers", deaf),  # once is enough
+        (180, "PC-04", "peers", "Too much is lost."),
+    ):
+        log.note(LogEvent(TEN + at, "way", host, {"way": way, "reason": reason}))
+    log.note(LogEvent(TEN + 170, "class", "PC-04", {"class": "slow"}))
+    assert sentences(log)[0].endswith("machines that took part: 1."), "who heard nothing took no part"
+    assert sentences(log)[2:] == [
+        "PC-04 lost 12 % of the datagrams from 10:00 to 10:06 and went on by its neighbours.",
+        "PC-07 took its chunks from its neighbours from 10:00 on: IGMP snooping without a querier.",
+        "PC-10 took its chunks from the server over HTTP from 10:00 on: A packet filter on it drops them.",
+    ]
+
+
+def test_a_whole_room_without_multicast_is_not_a_hundred_lines() -> None:
+    log = record(12)
+    for number in range(30):
+        log.note(LogEvent(TEN, "way", f"PC-{number:02}", {"way": "peers", "reason": "A filter."}))
+    told = sentences(log)
+    assert sum("A filter." in sentence for sentence in told) == 8
+    assert told[-1] == "And 22 more machines like these."
+
+
+def test_a_moment_without_a_limit_does_not_end_its_time() -> None:
+    log = record(12, rate=99, granted=100, bound="operation")
+    log.samples[12] = Sample(log.samples[12].at, 0, 100, "operation", 0, 950)
+    assert sentences(log)[1:] == ["The limit of this operation, 100 Mbit/s, held from 10:00 to 10:12."]
 
 
 def test_a_limit_by_time_of_day() -> None:
