@@ -179,6 +179,15 @@ def others() -> list[Scene]:
         Scene("lost by all alike", 30, 0.05, 0.05 / 0.95, shared=independent_loss(0.05), chunks=128),
         Scene("chunks of 232 symbols, one block", 30, 0.05, ideal(30, 0.05, 232), alone, symbols=232),
         Scene("chunks of 232 symbols, one block", 300, 0.05, ideal(300, 0.05, 232), alone, symbols=232),
+        Scene(
+            "chunks of 232 symbols, one block",
+            3000,
+            0.05,
+            ideal(3000, 0.05, 232),
+            alone,
+            symbols=232,
+            chunks=8,
+        ),
         Scene("chunks of 724 symbols, four blocks", 30, 0.05, ideal(30, 0.05, 181), alone, symbols=724),
     ]
 
@@ -215,7 +224,7 @@ def other_table(outcomes: list[Outcome]) -> str:
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     lines += [
-        f"| {o.name} | {o.hosts} | {o.share:.0%} | {o.extra:.2%} | {o.least:.2%} "
+        f"| {o.name} | {o.hosts:,} | {o.share:.0%} | {o.extra:.2%} | {o.least:.2%} "
         f"| {o.extra / o.least - 1:+.1%} | {o.resent} |"
         for o in outcomes
     ]
@@ -245,7 +254,7 @@ def measure(found: Measurement) -> None:
     found.ours.append(100 * outcome.extra)
     found.remark(
         f"{hosts} hosts in virtual time, 16 chunks of {SYMBOLS} datagrams; least possible {least:.2%}; "
-        f"{outcome.steady:.0f} reports/s of {outcome.report_bytes:.0f} bytes at the sender, "
+        f"at most {outcome.peak:.0f} reports/s of {outcome.report_bytes:.0f} bytes at the sender, "
         f"{report_load(hosts).cpu * 1e6:.0f} µs each; "
         f"{bytes_per_receiver():.0f} bytes of memory for each receiver of 48,000 chunks; "
         f"{outcome.cpu:.0f} s of CPU time"
