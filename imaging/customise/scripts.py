@@ -77,19 +77,24 @@ def run_script(
         except (OSError, ValueError) as error:
             raise CustomiseError(f"The script cannot be started: {error}.") from error
         try:
-            output = _follow(process, started + seconds, check)
+            assert process.stdout is not None
+            output = _follow(process, process.stdout, started + seconds, check)
+            # Asked while its output is still open: closing that would end a script that is out of time.
             status = process.poll()
         finally:
             process.kill()
             process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
         return Ran(status, output, time.monotonic() - started)
 
 
-def _follow(process: subprocess.Popen[bytes], deadline: float, check: Callable[[], None]) -> str:
+def _follow(
+    process: subprocess.Popen[bytes], pipe: IO[bytes], deadline: float, check: Callable[[], None]
+) -> str:
     """Read until the script and its children let go of the pipe, or the deadline; what it said, bounded."""
-    assert process.stdout is not None
     head, tail, skipped = bytearray(), bytearray(), 0
-    with process.stdout as pipe, selectors.DefaultSelector() as selector:
+    with selectors.DefaultSelector() as selector:
         selector.register(pipe, selectors.EVENT_READ)
         while (left := deadline - time.monotonic()) > 0:
             check()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -14,7 +15,7 @@ from imaging.errors import Cancelled
 pytestmark = pytest.mark.disk  # namespaces of their own want root
 
 
-def ran(text: str, *arguments: str, seconds: float = 20, **environment: str) -> Ran:
+def ran(text: str, *arguments: str, seconds: float = 200, **environment: str) -> Ran:
     return run_script(text, arguments, environment, seconds)
 
 
@@ -45,12 +46,24 @@ def test_a_script_that_closed_its_output_still_has_to_end() -> None:
 
 
 def test_a_flood_is_bounded_and_its_end_is_kept() -> None:
-    result = ran("yes 0123456789 | head -c 30000000; echo; echo the end", seconds=30)
+    result = ran("yes 0123456789 | head -c 30000000; echo; echo the end", seconds=300)
     assert result.ok
     assert len(result.output) < 5000
     assert "bytes left out" in result.output
     assert result.last_lines().endswith("the end")
     assert ran("yes", seconds=1).status is None
+
+
+def test_a_script_that_is_out_of_time_did_not_end_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when we are slow to look: it still has somebody to talk to until then."""
+    genuine = subprocess.Popen.poll
+
+    def late(process: subprocess.Popen[bytes]) -> int | None:
+        time.sleep(1)
+        return genuine(process)
+
+    monkeypatch.setattr(subprocess.Popen, "poll", late)
+    assert ran("trap '' PIPE; yes 2>/dev/null; exit 0", seconds=1).status is None
 
 
 def test_what_is_no_text_becomes_text() -> None:
