@@ -5,7 +5,7 @@
 FROM debian:12-slim
 RUN apt-get update && apt-get install -y --no-install-recommends \
         python3 python3-venv ca-certificates iproute2 nftables iptables mmdebstrap debian-archive-keyring cpio zstd xz-utils \
-        kmod partclone fdisk qemu-utils \
+        kmod partclone fdisk qemu-utils libisal2 procps \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /opt/pxeboot
 COPY requirements.lock pyproject.toml README.md LICENSE ./
@@ -19,6 +19,6 @@ COPY webui webui
 COPY scripts scripts
 RUN .venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation -e . && .venv/bin/python scripts/compile_translations.py
 VOLUME /var/lib/pxeboot
-# The boot environment is built into the volume once: docker run … bootenv build
+# The boot environment is built into the volume once, with no more rights than above: docker run … bootenv build
 ENTRYPOINT ["/opt/pxeboot/.venv/bin/pxeboot"]
 CMD ["serve"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -9,6 +10,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api.v1.deps import ServicesDep
+from pxeboot.adapters.shaper import Gate
 from pxeboot.errors import Invalid, Unauthorized
 from pxeboot.services import tokens
 from pxeboot.services.tokens import Credential
@@ -36,10 +38,19 @@ CredentialText = Annotated[str, Depends(credential)]
 Agent = Annotated[Credential, Depends(agent)]
 
 
-async def read_body(request: Request, limit: int) -> bytes:
+async def pieces_of(request: Request, gate: Gate | None = None) -> AsyncIterator[bytes]:
+    """A request's body as it comes; each piece waits for its turn at the gate. Meanwhile nothing more is
+    taken from the socket, so that the client can send no faster."""
+    async for data in request.stream():
+        if gate is not None and data:
+            await gate.enter(len(data))
+        yield data
+
+
+async def read_body(request: Request, limit: int, gate: Gate | None = None) -> bytes:
     """A request's whole body, if it is not longer than `limit` bytes. Invalid otherwise."""
     taken = bytearray()
-    async for data in request.stream():
+    async for data in pieces_of(request, gate):
         taken += data
         if len(taken) > limit:
             raise Invalid(f"The body is longer than {limit} bytes.")

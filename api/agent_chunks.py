@@ -1,7 +1,7 @@
 """Task plane: the bytes of images, file drops and drivers, up and down.
 
 What blocks (database, hashing, disk) runs in threads; uploads are taken in pieces, so neither memory nor
-the event loop, which DHCP shares, feels their size.
+the event loop, which DHCP shares, feels their size. All that is long passes a gate of the arbiter.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ from __future__ import annotations
 import asyncio
 import re
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.responses import FileResponse
 from fastapi.security import HTTPAuthorizationCredentials
 from starlette.concurrency import run_in_threadpool
 
-from api.agent_auth import OCTETS, Agent, bearer, credential, read_body
+from api.agent_auth import OCTETS, Agent, CredentialText, bearer, credential, pieces_of, read_body
 from api.boot import asked
 from api.v1.deps import ServicesDep
 from pxeboot.adapters.container import Services
-from pxeboot.adapters.shaper import PacedResponse
+from pxeboot.adapters.shaper import Gate, PacedFile, PacedResponse
 from pxeboot.adapters.store import HASH_BYTES, MAX_HASHES, RecordReader
 from pxeboot.errors import Conflict, NotFound
 from pxeboot.services import captures, checkin, customise, lookup, tokens
@@ -54,7 +54,7 @@ async def missing(
 @router.put("/tasks/{id}/chunks")
 async def chunks(id: str, request: Request, these: ServicesDep, known: Agent) -> dict[str, int]:
     """Take chunks; each is decompressed and hashed before it counts."""
-    await asyncio.to_thread(_check, these, known, id)
+    gate = await _intake(these, known, id, request)
     reader = RecordReader()
     stored = fresh = 0
 
@@ -66,7 +66,7 @@ async def chunks(id: str, request: Request, these: ServicesDep, known: Agent) ->
         fresh += new
 
     try:
-        async for data in request.stream():
+        async for data in pieces_of(request, gate):
             reader.feed(data)
             if reader.bytes >= BATCH_BYTES:
                 await put()
@@ -81,7 +81,7 @@ async def chunks(id: str, request: Request, these: ServicesDep, known: Agent) ->
 @router.post("/tasks/{id}/manifest")
 async def manifest(id: str, request: Request, these: ServicesDep, known: Agent) -> dict[str, Any]:
     """Finish a capture: only now does the version exist."""
-    data = await read_body(request, MAX_MANIFEST)
+    data = await read_body(request, MAX_MANIFEST, await _intake(these, known, id, request))
 
     def finish() -> dict[str, Any]:
         with these.read() as session:
@@ -108,14 +108,21 @@ async def manifest(id: str, request: Request, these: ServicesDep, known: Agent) 
 
 
 @router.get("/manifests/{id}")
-def get_manifest(id: str, these: ServicesDep, known: Agent) -> Response:
+async def get_manifest(id: str, request: Request, these: ServicesDep, text: CredentialText) -> Response:
     """A manifest with our signature."""
     if not _HEX.fullmatch(id):
         raise NotFound("manifest", id[:80])
-    data, signature = these.store.manifest(id)
-    return Response(
-        data, media_type=OCTETS, headers={"X-Pxeboot-Signature": signature.hex(), "ETag": f'"{id}"'}
-    )
+
+    def read() -> tuple[str, bytes, bytes]:
+        with these.read() as session:
+            operation, _ = tokens.work_of(session, text, now=datetime.now(UTC))
+        return operation, *these.store.manifest(id)
+
+    operation, data, signature = await run_in_threadpool(read)
+    headers = {"X-Pxeboot-Signature": signature.hex(), "ETag": f'"{id}"'}
+    answer = PacedResponse(data, media_type=OCTETS, headers=headers)
+    answer.gate = these.sessions.transfers.gate(operation, asked(request))
+    return answer
 
 
 @router.get("/chunks/{hash}")
@@ -150,29 +157,51 @@ async def get_chunk(
 
 
 @router.get("/tasks/{id}/files/{hash}")
-def get_file(id: str, hash: str, these: ServicesDep, known: Agent) -> FileResponse:
+async def get_file(id: str, hash: str, request: Request, these: ServicesDep, known: Agent) -> Response:
     """A file drop of this task, whole or from a byte on."""
-    with these.read() as session:
-        checkin.is_working(session, known, id)
-        if hash not in customise.hashes_for_task(session, id):
-            raise NotFound("file content", hash[:80])
-    return FileResponse(these.files.path(hash), media_type=OCTETS, headers={"X-Pxeboot-Blake3": hash})
+
+    def find() -> tuple[str, Path]:
+        with these.read() as session:
+            operation = checkin.is_working(session, known, id).operation_id
+            if hash not in customise.hashes_for_task(session, id):
+                raise NotFound("file content", hash[:80])
+        return operation, these.files.path(hash)
+
+    operation, place = await run_in_threadpool(find)
+    return _file(these, operation, request, place, hash)
 
 
 @router.get("/tasks/{id}/drivers/{path:path}")
-def get_driver(id: str, path: str, these: ServicesDep, known: Agent) -> FileResponse:
+async def get_driver(id: str, path: str, request: Request, these: ServicesDep, known: Agent) -> Response:
     """A driver file for the model of this task's machine, with its hash."""
-    with these.read() as session:
-        task = checkin.is_working(session, known, id)
-        host = lookup.host(session, task.host_id)
-        model = host.manufacturer, host.product
-    place, hash = these.files.driver(*model, path)
-    return FileResponse(place, media_type=OCTETS, headers={"X-Pxeboot-Blake3": hash})
+
+    def find() -> tuple[str, Path, str]:
+        with these.read() as session:
+            task = checkin.is_working(session, known, id)
+            host = lookup.host(session, task.host_id)
+            operation, model = task.operation_id, (host.manufacturer, host.product)
+        return operation, *these.files.driver(*model, path)
+
+    operation, place, hash = await run_in_threadpool(find)
+    return _file(these, operation, request, place, hash)
 
 
-def _check(these: Services, known: Credential, id: str) -> None:
+def _file(these: Services, operation: str, request: Request, place: Path, hash: str) -> PacedFile:
+    answer = PacedFile(place, media_type=OCTETS, headers={"X-Pxeboot-Blake3": hash})
+    answer.gate = these.sessions.transfers.gate(operation, asked(request))
+    return answer
+
+
+async def _intake(these: Services, known: Credential, id: str, request: Request) -> Gate:
+    """What an upload of this task passes."""
+    operation = await asyncio.to_thread(_check, these, known, id)
+    return these.sessions.transfers.intake(operation, asked(request))
+
+
+def _check(these: Services, known: Credential, id: str) -> str:
+    """The operation of the task this agent works on."""
     with these.read() as session:
-        checkin.is_working(session, known, id)
+        return checkin.is_working(session, known, id).operation_id
 
 
 def _note_upload(these: Services, known: Credential, id: str, fresh: int) -> None:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.agent_auth import Agent, read_body
-from api.boot import Peer
+from api.boot import Peer, asked
 from api.v1.deps import ServicesDep
 from pxeboot.adapters.container import Services
 from pxeboot.adapters.rescueshed import MAX_PIECE
@@ -71,7 +71,9 @@ async def rescue_piece(
     needed: Annotated[int, Query(ge=0)] = 0,
 ) -> dict[str, int]:
     """A piece of the archive; with `needed`, whether so many bytes have room."""
-    data = await read_body(request, MAX_PIECE)
+    operation = await asyncio.to_thread(_check, these, known, id)
+    gate = None if needed else these.sessions.transfers.intake(operation, asked(request))
+    data = await read_body(request, MAX_PIECE, gate)
 
     def put() -> None:
         _check(these, known, id)
@@ -108,6 +110,9 @@ async def rescue_done(id: str, body: RescueBody, these: ServicesDep, known: Agen
     return await asyncio.to_thread(finish)
 
 
-def _check(these: Services, known: Credential, id: str) -> None:
+def _check(these: Services, known: Credential, id: str) -> str:
+    """The operation of the rescue this agent works on."""
     with these.read() as session:
-        rescues.must_be_rescue(checkin.is_working(session, known, id))
+        task = checkin.is_working(session, known, id)
+        rescues.must_be_rescue(task)
+        return task.operation_id

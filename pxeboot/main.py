@@ -134,19 +134,20 @@ class _Daemon:
     async def _serve(self, services: Services, plan: Plan, stack: contextlib.AsyncExitStack) -> None:
         """Start the parts, wait for the signal (or the first failure), end them."""
         sockets = await asyncio.to_thread(http_sockets, self._settings, plan.interfaces)
-        # The heaviest import of all (FastAPI, pages) happens off the loop and before anything answers.
-        http = await asyncio.to_thread(_http_server, services)
 
         def keep() -> None:
             services.keeper.tick(datetime.now(UTC))
 
         async with asyncio.TaskGroup() as group:
-            running = [
+            # First of all: rooms that were receiving when the last daemon was killed wait for their senders.
+            running = [group.create_task(services.sessions.run(), name="multicast")]
+            # The heaviest import of all (FastAPI, pages) happens off the loop and before anything answers.
+            http = await asyncio.to_thread(_http_server, services)
+            running += [
                 group.create_task(self._reaper(services), name="reaper"),
                 group.create_task(self._scheduler(services), name="scheduler"),
                 group.create_task(self._pruner(services), name="pruner"),
                 group.create_task(self._every(CARE_SECONDS, keep), name="storekeeper"),
-                group.create_task(services.sessions.run(), name="multicast"),
                 group.create_task(services.doctor.run(self._settings.doctor.every_seconds), name="doctor"),
             ]
             boot = None

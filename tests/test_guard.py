@@ -57,9 +57,9 @@ GUILTY = {
     "in this process": "s = socket.socket(); s.bind(('0.0.0.0', 0)); s.close()",
     "on all IPv6 addresses": "s = socket.socket(socket.AF_INET6); s.bind(('::', 0)); s.close()",
     "without bind": "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.connect(('127.0.0.1', 9)); "
-    "t = socket.socket(); t.listen(1); time.sleep(0.3)",
+    "t = socket.socket(); t.listen(1); time.sleep(3)",
     "in a child": "subprocess.run([sys.executable, '-c', 'import socket, time; s = socket.socket(); "
-    's.bind(("0.0.0.0", 0)); s.listen(); time.sleep(0.5)\'])',
+    's.bind(("0.0.0.0", 0)); s.listen(); time.sleep(3)\'])',
 }
 INNOCENT = {
     "loopback": "s = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen(); time.sleep(0.3)",
@@ -89,7 +89,7 @@ def _run_guarded(tmp_path: Path, body: str) -> subprocess.CompletedProcess[str]:
     ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=110, check=False
     )
 
 

@@ -13,7 +13,7 @@ from pxeboot.services.views import TaskView
 from webui.agent_words import reworded
 from webui.words import N_, translated
 
-WAYS = {"multicast": "multicast", "peers": N_("neighbours"), "http": "HTTP", "": ""}
+WAYS = {"multicast": "multicast", "peers": N_("neighbours"), "http": "HTTP", "upload": N_("uploads"), "": ""}
 GRADES = {"healthy": "", "slow": N_("slow"), "lost": N_("lost"), "": ""}
 BOUNDS = {
     "demand": N_("as fast as it can be taken"),

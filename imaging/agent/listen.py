@@ -18,6 +18,7 @@ from imaging.agent.errors import AgentError
 from imaging.agent.fetch import CONNECTIONS
 from imaging.agent.hearing import Hearing
 from imaging.agent.i18n import gettext as _
+from imaging.agent.leaving import Leaving
 from imaging.agent.restore import Restore
 from imaging.agent.server import Server
 from imaging.multicast.thread import ReceiverStatus, ReceiverThread
@@ -86,6 +87,8 @@ class Listener:
         self._heard = 0  # datagrams
         self._muted = False
         self._unavailable = ""
+        self._leaving = Leaving(random.Random())
+        self._out = False  # of the group, by our own decision
         self.reason = ""
         """Why HTTP or peers must help; empty while multicast does it alone."""
         self._demand.follow(self)
@@ -119,13 +122,19 @@ class Listener:
         """To be called often: keeps the session alive and says how many HTTP connections to use now."""
         receiver = self._receiver
         status = receiver.status if receiver is not None else None
+        self._out = self._leaving.out(status, now)
+        if self._out and receiver is not None:
+            self._drop("too much is lost on its way here")
+            receiver = status = None
         if status is not None and (status.sender is SenderState.GATHERING or not self._demand.wanted):
             self._useful_at = now
-        if status is None or status.silent or status.ended or status.error:
+        if not self._out and (status is None or status.silent or status.ended or status.error):
             self._ask(now)
         if receiver is not None and status is not None:
             self._mute(receiver, status.silent)
         connections = http_connections(status, self._demand.wanted, now - self._useful_at)
+        if self._leaving.on_trial(now):
+            connections = max(connections, CONNECTIONS // 2)
         self.reason = self._explain(status, now) if connections else ""
         if self._hearing is not None and status is not None and status.received != self._heard:
             self._heard = status.received
@@ -139,13 +148,21 @@ class Listener:
 
     def _explain(self, status: ReceiverStatus | None, now: float) -> str:
         """Why multicast does not do it alone, in the agent's language."""
+        if self._out:
+            return _(
+                "Too much of the multicast stream is lost on its way to this machine: it has left the group."
+            )
         if status is None:
             return self._unavailable or _("There is no multicast session.")
         if status.error or status.ended:
             return _("Multicast has ended: {reason}.").format(reason=status.error or status.ended)
         if status.silent and self._hearing is not None:
             return self._hearing.explain(now)
-        if status.stalled:
+        if self._leaving.on_trial(now):
+            return _("This machine has joined the group again and tries it.")
+        if status.slow and not status.loss:
+            return _("This machine does not keep up with the multicast stream.")
+        if status.slow or status.stalled:
             return _("Too much of the multicast stream is lost on its way to this machine.")
         return _("The multicast stream brings nothing that this machine lacks.")
 
@@ -218,15 +235,15 @@ class Listener:
             f"agent: multicast session={session['id']} group={session['group']}:{session['port']}"
         )
 
-    def _drop(self) -> None:
+    def _drop(self, why: str = "") -> None:
         receiver, self._receiver = self._receiver, None
         if receiver is not None:
             receiver.close()
             status = receiver.status
+            why = why or status.ended or status.error
             self._console.say(
                 f"agent: multicast left chunks={status.chunks} received={status.received} lost={status.lost} "
-                f"rejected={status.rejected}"
-                + (f" reason={status.ended or status.error}" if status.ended or status.error else "")
+                f"rejected={status.rejected}" + (f" reason={why}" if why else "")
             )
 
     # -- chunks --------------------------------------------------------------------------------------------

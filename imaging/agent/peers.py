@@ -90,9 +90,8 @@ class Peers:
                 self._targets[given.number] = target
             self.read_disks(True)
             network = None if self._order.get("across") else interface.network
-            self._serving = PeerServer(
-                address, int(self._order.get("port") or 0), secret, self._stock, network
-            )
+            port, mbit = int(self._order.get("port") or 0), self._order.get("rate")
+            self._serving = PeerServer(address, port, secret, self._stock, network, mbit)
         except Exception as error:
             # Nobody needs us to serve: the server has every chunk.
             self._console.say(f"agent: peers unavailable reason={error or type(error).__name__}")

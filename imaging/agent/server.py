@@ -138,13 +138,21 @@ class Server:
             connection = maker(self._host, self._port, timeout=self.timeout)
             connection.connect()
             connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # The timeout begins anew when all has been given to the kernel: what lies there must be little.
+            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _PIECE)
             self._connection = connection
         headers = {"Accept": "application/json, application/octet-stream"}
         if body is not None:
             headers["Content-Type"] = kind
         if self.credential:
             headers["Authorization"] = f"Bearer {self.credential}"
-        connection.request(method, path, body, headers)
+        if body is None or len(body) <= _PIECE:
+            connection.request(method, path, body, headers)
+        else:
+            # Piece by piece: the timeout of one sendall is for all that it is given, and a server that holds
+            # uploads back may well take minutes for what it takes all the time.
+            headers["Content-Length"] = str(len(body))
+            connection.request(method, path, _pieces(body), headers)
         response = connection.getresponse()
         data = response.read(_MAX_ANSWER + 1)
         if len(data) > _MAX_ANSWER:
@@ -340,6 +348,11 @@ class Stream:
             if server.stop.wait(min(wait * random.uniform(0.5, 1.5), deadline - now)):
                 raise AgentError("stopped", "The call was given up because the agent is stopping.")
             wait = min(wait * 2, _LONGEST_WAIT)
+
+
+def _pieces(body: bytes) -> Iterator[memoryview]:
+    view = memoryview(body)
+    return (view[at : at + _PIECE] for at in range(0, len(view), _PIECE))
 
 
 def _retry_after(answer: Answer) -> float:

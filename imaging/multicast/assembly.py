@@ -35,10 +35,11 @@ class Partial:
         return fresh
 
     def add_parity(self, number: int, payload: bytes) -> int:
-        """Put in a parity symbol; 1 if it helps, 0 if not (there already, no such row, block complete)."""
+        """Put in a parity symbol; 1 if it helps, 0 if not (there already, no such row, block has enough)."""
         block, row = number % self.blocks, number // self.blocks
         here = self.parts[block :: self.blocks]
-        if number in self.parity or row >= rows_of(len(here)) or None not in here:
+        enough = here.count(None) <= sum(other % self.blocks == block for other in self.parity)
+        if number in self.parity or row >= rows_of(len(here)) or enough:
             return 0
         self.parity[number] = payload
         return 1
@@ -65,7 +66,9 @@ class Partial:
             if None in here:
                 rows = {n // self.blocks: p for n, p in self.parity.items() if n % self.blocks == block}
                 self.parts[block :: self.blocks] = codec.decode(here, rows)
-        return b"".join(part for part in self.parts if part is not None)[: self.length]
+        *whole, last = (part for part in self.parts if part is not None)
+        whole.append(last[: self.length - sum(map(len, whole))])
+        return b"".join(whole)
 
     def worst_share(self) -> float:
         """What the worst block lacks, as a share of its symbols."""

@@ -2,7 +2,7 @@
 lacks.
 
 It starts anywhere in the stream. For a chunk that went by with some symbols missing it asks for as many
-parity symbols; one with more than a quarter of a block missing stays wanted and comes with a later turn of
+parity symbols; one with more than a third of a block missing stays wanted and comes with a later turn of
 the sweep. Symbols already here are kept as long as there is room. Whoever uses the core answers each
 ChunkReceived with `got` or `reject`: no byte counts before its hash was right.
 """
@@ -28,7 +28,7 @@ from .fec import Codec
 from .fec import codec as best_codec
 from .fitness import Fitness
 from .hearing import Hearing
-from .reports import ReceiverState, Repair, Report
+from .reports import LONGEST_HINT, ReceiverState, Repair, Report, longest_wait
 from .runs import Odd, Run, RunFinder
 from .settings import ReceiverSettings
 from .wire import (
@@ -44,8 +44,6 @@ from .wire import (
     parse_data,
     symbols_of,
 )
-
-_LONGEST_HINT = 1.0  # s
 
 
 @dataclass
@@ -94,9 +92,10 @@ class Receiver:
         self._seal = make_seal(self.settings.key)
         key = self.settings.key
         self._cipher = FrameCipher(key, session) if key and self.settings.encrypt else None
-        # Without a key the seal only finds accidents, which the hash of the chunk finds as well; to check it
-        # costs a slow machine a fifth of its time. So it is checked once a hash has failed.
-        self._strict = self.settings.key is not None
+        # To check the seal of each datagram costs a slow machine a fifth of its time, with a key more than
+        # all the rest. The hash of the chunk finds what is broken or forged as well: so seals are looked at
+        # where a run of datagrams begins and ends (with a key), and each one once something was not right.
+        self._keyed, self._strict = self.settings.key is not None, False
         self.hearing = Hearing(now, self.settings.rejoin, self.settings.silent, self._rng)
         self._asking = Asking(chunks, self.settings.symbol_size, self._seal)
         self._wanted = self._asking.wanted
@@ -197,6 +196,7 @@ class Receiver:
                 if isinstance(found, Odd):
                     if found.broken:
                         self.counters.bad += 1
+                        self._strict = True
                     else:
                         self._one(found.datagram, now)
                 elif self._sensible(found):
@@ -225,7 +225,7 @@ class Receiver:
             kind = kind_of(datagram, self.session)
             if kind in (Kind.DATA, Kind.PARITY):
                 size = self.settings.symbol_size
-                data = parse_data(datagram, self.session, size, self._seal, self._strict)
+                data = parse_data(datagram, self.session, size, self._seal, self._strict or self._keyed)
                 if data.chunk >= self.chunks:
                     raise WireError("chunk beyond the manifest")
                 self._data(data, datagram, now)
@@ -272,7 +272,7 @@ class Receiver:
     def _announced(self, announce: Announce, now: float) -> None:
         self._hear(now, announce.sequence, announce.sequence, 1)
         # A flipped bit must not silence us: whoever says nothing for 3 s is forgotten by the sender.
-        self._hint = min(announce.hint / 1000, _LONGEST_HINT)
+        self._hint = min(announce.hint / 1000, LONGEST_HINT)
         self.announce = announce
         reason = ""
         manifest = self._manifest or announce.manifest
@@ -376,9 +376,11 @@ class Receiver:
         if current is not None and now - current.touched >= self.settings.passed:
             self._pass(self._current, now)
             self._current = -1
+        # In a room of thousands it may be seconds before it can ask at all.
+        patience = max(self.settings.repair_patience, 3 * longest_wait(self._hint))
         for chunk, partial in self._assembly.partials.items():
             since = partial.repair_since
-            if since is not None and now - since >= self.settings.repair_patience:
+            if since is not None and now - since >= patience:
                 partial.repair_since = None
                 self._asking.asked.add(chunk)
         if self._spoiled_since >= 8 and now - self._progress >= self.settings.stalled:

@@ -17,6 +17,13 @@ _REPORT = struct.Struct(">IIIIHHIIBBH")
 _REPAIR = struct.Struct(">IB")
 #: Bytes of a report between seal and wants.
 REPORT_BODY = _REPORT.size
+#: A receiver takes a longer wish of the sender's for so many seconds: a flipped bit must not silence it.
+LONGEST_HINT = 1.0
+
+
+def longest_wait(hint: float) -> float:
+    """Seconds between two reports of a receiver that wants something, at most, when the hint is so many."""
+    return 2 * min(hint, LONGEST_HINT)
 
 
 class ReceiverState(IntEnum):

@@ -4,14 +4,14 @@ With next to no Python per datagram; that is what lets a machine follow a gigabi
 """
 
 import struct
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import NamedTuple
 
-from .wire import HEAD, Kind, Seal, prefix_of
+from .wire import HEAD, KEYED_SEAL, Kind, Seal, prefix_of
 
 
 class Run(NamedTuple):
-    """Consecutive symbols of one chunk; nothing of it has been checked but that it is DATA of the session."""
+    """Consecutive symbols of one chunk; of the rest, no more was checked than what `find` says."""
 
     place: int  # of the first of these datagrams
     chunk: int
@@ -35,6 +35,7 @@ class RunFinder:
     def __init__(self, session: int, symbol_size: int, seal: Seal) -> None:
         self.segment = seal.header + symbol_size
         self._seal = seal
+        self._keyed = seal.size == KEYED_SEAL
         prefix = int.from_bytes(prefix_of(Kind.DATA, session), "big")
         self._kind, self._session = prefix >> 32, prefix & 0xFFFFFFFF
         # kind, session; chunk and length in 2 + 4 bytes; symbol, sequence, seal, payload
@@ -42,7 +43,11 @@ class RunFinder:
         self._structs: dict[int, struct.Struct] = {}
 
     def find(self, data: bytes | memoryview, count: int, sealed: bool) -> Iterator[Run | Odd]:
-        """The first `count` datagrams of `data` in order; `sealed`: believe no broken seal."""
+        """The first `count` datagrams of `data` in order; `sealed`: believe no broken seal.
+
+        Otherwise, in a session with a key, the seals at both ends of each run are checked, and of all that
+        follow once one of them is broken.
+        """
         parser = self._structs.get(count)
         if parser is None:
             parser = self._structs[count] = struct.Struct(">" + self._form * count)
@@ -50,12 +55,23 @@ class RunFinder:
         kinds, sessions, highs, lows, symbols, sequences, payloads = (
             fields[place::8] for place in (0, 1, 2, 3, 4, 5, 7)
         )
-        broken = self._broken(data, count) if sealed else ()
+        broken: Container[int] = self._broken(data, range(count)) if sealed else ()
         kind, session = self._kind, self._session
         start = 0
         while start < count:
             high, low, first = highs[start], lows[start], symbols[start]
             end = start
+            if not start and not broken and symbols[-1] == first + count - 1:
+                # The usual case, without a turn of Python per datagram.
+                alike = (
+                    kinds.count(kind)
+                    == sessions.count(session)
+                    == highs.count(high)
+                    == lows.count(low)
+                    == count
+                )
+                if alike and symbols == tuple(range(first, first + count)):
+                    end = count
             while (
                 end < count
                 and symbols[end] == first + end - start
@@ -66,6 +82,9 @@ class RunFinder:
                 and end not in broken
             ):
                 end += 1
+            if end > start and self._keyed and not sealed and self._broken(data, (start, end - 1)):
+                broken, sealed = self._broken(data, range(start, count)), True
+                continue
             if end > start:
                 chunk, length = high << 8 | low >> 24, low & 0xFFFFFF
                 found = payloads[start:end]
@@ -76,14 +95,12 @@ class RunFinder:
                 yield Odd(datagram, start in broken)
             start = end
 
-    def _broken(self, data: bytes | memoryview, count: int) -> Container[int]:
-        """Which of them have a broken seal."""
+    def _broken(self, data: bytes | memoryview, places: Iterable[int]) -> set[int]:
+        """Which of these have a broken seal."""
         broken = set()
         size, header, seal = self.segment, self._seal.header, self._seal.of
-        whole = bytes(data)
-        body = memoryview(whole)
-        for place, start in enumerate(range(0, count * size, size)):
-            head, end = whole[start : start + HEAD], start + size
-            if seal(head, body[start + header : end]) != whole[start + HEAD : start + header]:
+        for place in places:
+            datagram = bytes(data[place * size : (place + 1) * size])
+            if seal(datagram[:HEAD], memoryview(datagram)[header:]) != datagram[HEAD:header]:
                 broken.add(place)
         return broken

@@ -8,6 +8,7 @@ because a stream at line rate would delay DHCP answers. Orders and events are de
 docs/multicast-protocol.md.
 """
 
+import gc
 import json
 import os
 import queue
@@ -73,8 +74,10 @@ def parse_order(line: bytes | str) -> Order:
         if (version := session.get("version", 1)) != VERSION:
             raise OrderError(f"The order is of version {version} of the protocol, this sender of {VERSION}.")
         symbol = int(session["symbol"])
-        if not MIN_SYMBOL <= symbol <= MAX_SYMBOL:
-            raise OrderError(f"A symbol of {symbol} bytes is out of range ({MIN_SYMBOL} to {MAX_SYMBOL}).")
+        if not MIN_SYMBOL <= symbol <= MAX_SYMBOL or symbol % 2:
+            raise OrderError(
+                f"A symbol has {MIN_SYMBOL} to {MAX_SYMBOL} bytes, an even number, not {symbol}."
+            )
         if float(rate) <= 0:
             raise OrderError("rate_mbit must be above 0.")
         key, expected, idle = session.get("key"), order.get("expected"), order.get("idle_seconds")
@@ -166,19 +169,21 @@ class _Orders:
     def __init__(self) -> None:
         self.ended = False
         self._rest = b""
+        self._early: list[bytes] = []  # came with the order
         os.set_blocking(0, False)
 
     def lines(self) -> list[bytes]:
+        early, self._early = self._early, []
         try:
             data = os.read(0, 65536)
         except BlockingIOError:
-            return []
+            return early
         if not data:
             self.ended = True
         *lines, self._rest = (self._rest + data).split(b"\n")
         if len(self._rest) > 1 << 20:
             raise OrderError("A line of more than 1 MiB on stdin.")
-        return [line for line in lines if line.strip()]
+        return early + [line for line in lines if line.strip()]
 
     def first(self, seconds: float) -> bytes:
         """The order itself. Raises OrderError."""
@@ -187,6 +192,7 @@ class _Orders:
             select.select([0], [], [], max(0.0, deadline - time.monotonic()))
             lines = self.lines()
             if lines:
+                self._early = lines[1:]
                 return lines[0]
         # An order without the newline at its end is an order too.
         if self.ended and self._rest.strip():
@@ -209,6 +215,7 @@ class Runner:
         """Until something stops us; returns why."""
         sender, sock = self.sender, self.sock
         watched = [sock.fileno(), 0]
+        self._obey()  # what was said while we started
         while not self.stopping:
             now = time.monotonic()
             sender.handle_timer(now)
@@ -332,6 +339,8 @@ def main() -> int:
     """0: stopped as told, or idle; 1: the order could not be carried out (the last event says why)."""
     # The daemon's Ctrl-C goes to its whole process group; we stop by the end of stdin, and say good-bye.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A chunk is some 700 views of a buffer, none of them in a cycle: don't look for one at each chunk.
+    gc.set_threshold(20_000)
     emitter = Emitter()
     code = 0
     try:

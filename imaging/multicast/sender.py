@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from .bursts import BurstMaker
 from .cipher import FrameCipher
 from .controller import RateController
 from .cutting import ChunkUnavailable, Cutter, Work
@@ -18,26 +19,25 @@ from .events import ChunkSkipped, ClassChanged, ReceiverJoined, ReceiverLeft, Se
 from .fec import Codec, blocks_of
 from .fec import codec as best_codec
 from .fitness import SLOW_LOSS
-from .pacer import BURST_SEGMENTS, WIRE_OVERHEAD, TokenBucket
+from .pacer import WIRE_OVERHEAD, TokenBucket, burst_of
 from .peers import Peer, Peers
 from .ranges import bit_ranges, next_bit
 from .repairs import Repairs
-from .reports import ReceiverState, Report, parse_report
+from .reports import ReceiverState, Report, longest_wait, parse_report
 from .settings import SenderSettings
 from .wire import (
     Announce,
     Kind,
     SenderState,
     WireError,
-    data_head,
     encode_announce,
     make_seal,
-    prefix_of,
 )
 
 _SLACK = 0.002, 0.2  # s; bounds of the bucket's slack
 _POLLS = 8  # in a row, when there is nothing to send and somebody waits
 _POLL = 0.03  # s between two of them
+_IN_FLIGHT = 0.5  # s that a report may take
 
 
 class Batch(NamedTuple):
@@ -82,7 +82,9 @@ class Sender:
         self._seal = make_seal(settings.key)
         cipher = FrameCipher(settings.key, session) if settings.key and settings.encrypt else None
         self._cutter = Cutter(frame, settings.symbol_size, codec or best_codec(), cipher)
-        self._data, self._parity = prefix_of(Kind.DATA, session), prefix_of(Kind.PARITY, session)
+        self._data = BurstMaker(Kind.DATA, session, self._seal)
+        self._parity = BurstMaker(Kind.PARITY, session, self._seal)
+        self._size = self._seal.header + settings.symbol_size  # of a datagram
         self._events: list[SenderEvent] = []
         self._first_report: float | None = None  # of somebody who wants something
         self._last_join = float("-inf")
@@ -185,7 +187,10 @@ class Sender:
         if now < self._next_look:
             return
         self._next_look = now + 0.1
-        for receiver in self.peers.silent(now, self.settings.forget):
+        # In a room of thousands a receiver reports so seldom that it must be waited for.
+        wait = longest_wait(self.hint() / 1000)
+        self._repairs.hold = max(self.settings.hold, wait + _IN_FLIGHT)
+        for receiver in self.peers.silent(now, max(self.settings.forget, 2 * wait + _IN_FLIGHT)):
             self._forget(receiver, "silent")
         if self.settings.adapt and self._sweeping:
             congestions = self.controller.congestions
@@ -268,44 +273,37 @@ class Sender:
         return -1
 
     def _burst(self, now: float) -> Batch | None:
-        """Up to 16 symbols: the chunk in hand to its end, then repairs, then the next of the sweep."""
+        """A few symbols: the chunk in hand to its end, then repairs, then the next of the sweep."""
         buffers: list[bytes | memoryview] = []
-        seal = self._seal.of
-        room = BURST_SEGMENTS
+        room = burst_of(self.bucket.rate, self._size)
         while room:
             if self._work is None and not self._pick(now):
                 break
             assert self._work is not None
             chunk, length, numbers, payloads, parity = self._work
-            head = self._parity if parity else self._data
-            for place in range(self._position, min(self._position + room, len(numbers))):
-                begin = data_head(head, chunk, length, numbers[place], self._sequence)
-                payload = payloads[place]
-                buffers += (begin + seal(begin, payload), payload)
-                self._sequence = self._sequence + 1 & 0xFFFFFFFF
-                room -= 1
-                self._position += 1
-            if self._position == len(numbers):
+            end = min(self._position + room, len(numbers))
+            part = slice(self._position, end)
+            make = self._parity if parity else self._data
+            buffers += make.buffers(chunk, length, numbers[part], payloads[part], self._sequence)
+            self._sequence = self._sequence + end - self._position & 0xFFFFFFFF
+            room -= end - self._position
+            self._position = end
+            if end == len(numbers):
                 self._work = None
                 last = self._sequence - 1 & 0xFFFFFFFF
-                if parity:
-                    self._repairs.parity_sent(chunk, numbers, last, now)
-                else:
-                    self._repairs.whole_sent(chunk, len(numbers), blocks_of(len(numbers)), last, now)
+                if not parity:
+                    self._repairs.whole_sent(chunk, end, blocks_of(end), last, now)
         if not buffers:
             return None
         count = len(buffers) // 2
-        size = self._seal.header + self.settings.symbol_size
         self.counters.datagrams += count
-        self.counters.bytes_sent += count * size
-        return Batch(buffers, size, count)
+        self.counters.bytes_sent += count * self._size
+        return Batch(buffers, self._size, count)
 
     def _pick(self, now: float) -> bool:
         """Take the next piece of work in hand; False if there is none."""
         self._position = 0
-        # With nothing else to send, a symbol more saves a round trip when one of these gets lost too.
-        extra = 0 if not self._repairs or self._next_wanted(now) >= 0 else 1
-        while repair := self._repairs.take(self._shape, extra):
+        while repair := self._repairs.take(self._shape, self._sequence, now):
             self._work = self._cut(*repair)
             if self._work is not None:
                 self.counters.parity_sent += len(self._work.numbers)

@@ -30,7 +30,7 @@ class ReceiverSettings:
 
     symbol_size: int = SYMBOL_SIZE
     report: float = 0.1  # shortest time between reports; the longest is twice that
-    repair_limit: float = 0.25  # share of a block's symbols up to which parity is asked for
+    repair_limit: float = 1 / 3  # share of a block's symbols up to which parity is asked for
     repair_patience: float = 2.0  # then the chunk is wanted as a whole again
     passed: float = 0.25  # a chunk with no symbol for so long has gone by
     buffer: int = 64 << 20  # for unfinished chunks

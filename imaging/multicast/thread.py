@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .events import ChunkLost, ChunkReceived, Ended, Rejoin, Resumed, Silent, Stalled
+from .fitness import SLOW_AFTER
 from .receiver import Counters, Receiver
 from .settings import ReceiverSettings
 from .udp import RECEIVE_BUFFER, ReceiverSocket
@@ -36,6 +37,7 @@ class ReceiverStatus:
     silent: bool = False  # nothing heard for 3 s: work over HTTP; it ends by itself when data comes again
     stalled: bool = False  # data comes, but no chunk gets whole here: work over HTTP
     slow: bool = False  # a good part of the stream is lost here, or more comes than can be written
+    loss: float = 0.0  # share of the stream that is lost on its way here; 0 while it is we who are too slow
     rebuilt: int = 0  # of the frames handed out, those that parity finished
     ended: str = ""  # why no more will come: the sender stopped, or serves another image
     error: str = ""  # why the thread gave up
@@ -78,7 +80,7 @@ class ReceiverThread(threading.Thread):
                 "start it again from the server's own boot environment"
             )
         symbol = int(session["symbol"])
-        if not MIN_SYMBOL <= symbol <= MAX_SYMBOL:
+        if not MIN_SYMBOL <= symbol <= MAX_SYMBOL or symbol % 2:
             raise ValueError(f"a symbol of {symbol} bytes is out of range")
         key = session.get("key")
         host, port = session["report"]
@@ -108,6 +110,7 @@ class ReceiverThread(threading.Thread):
         self._closing = threading.Event()
         self._chunks = 0
         self._stalled_at = -1  # chunks handed out when it stalled
+        self._breathless_at = float("-inf")
         self._ended = ""
         self._status = ReceiverStatus()
 
@@ -192,7 +195,8 @@ class ReceiverThread(threading.Thread):
             for datagram in core.datagrams_to_send(now):
                 sock.report(datagram, self._sender)
             if now >= next_look:
-                sock.catch_breath()
+                if sock.catch_breath():
+                    self._breathless_at = now
                 self._picture()
                 next_look = now + 0.02
             wait = max(0.0, min(_POLL, core.next_timer() - now))
@@ -260,6 +264,7 @@ class ReceiverThread(threading.Thread):
             silent=core.silent,
             stalled=self._stalled_at == self._chunks,
             slow=core.fitness.slow,
+            loss=core.fitness.loss if time.monotonic() - self._breathless_at > SLOW_AFTER else 0.0,
             rebuilt=counters.rebuilt,
             ended=self._ended if core.ended else "",
             error=error,

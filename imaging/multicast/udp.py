@@ -20,7 +20,9 @@ SO_SNDBUFFORCE, SO_RCVBUFFORCE, SO_ATTACH_FILTER, SO_DETACH_FILTER, SO_MEMINFO =
 IP_MULTICAST_ALL, IP_MTU_DISCOVER, IP_PMTUDISC_DO = 49, 10, 2
 SIOCGIFADDR = 0x8915
 
-RECEIVE_BUFFER = 32 << 20
+# What comes while this machine does something else: 32 MiB are 0.2 s at 1 Gbit/s. Faster links are in
+# machines with more memory.
+RECEIVE_BUFFER = min(128 << 20, max(32 << 20, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 64))
 _SHORTEST_QUEUE, _LONGEST_QUEUE = 256 << 10, 4 << 20
 _MESSAGES = 64  # per recvmmsg
 _SEND_TIMEOUT = struct.pack("@ll", 1, 0)

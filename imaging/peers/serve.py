@@ -16,6 +16,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from imaging.peers.pace import Pace
 from imaging.peers.stock import Stock
 
 CONNECTIONS = 48  # open at a time; one more is closed at once
@@ -31,10 +32,18 @@ class PeerServer(ThreadingHTTPServer):
     request_queue_size = 64
 
     def __init__(
-        self, address: str, port: int, secret: str, stock: Stock, network: IPv4Network | None
+        self,
+        address: str,
+        port: int,
+        secret: str,
+        stock: Stock,
+        network: IPv4Network | None,
+        mbit: float | None = None,
     ) -> None:
         """Bind ``address`` only; a busy ``port`` makes it any free one. ``network``: who may ask (None: all)
-        among those who know the secret."""
+        among those who know the secret. ``mbit``: Mbit/s of all chunks together; None: any.
+        """
+        self.pace = Pace(mbit and mbit * 1e6)
         self.secret, self.stock, self.network = f"Bearer {secret}", stock, network
         self.sending = threading.BoundedSemaphore(SENDING)
         self._connections = threading.BoundedSemaphore(CONNECTIONS)
@@ -147,7 +156,8 @@ class _Handler(BaseHTTPRequestHandler):
             head += "Connection: close\r\n"
         self.wfile.write(head.encode() + b"\r\n" + first)
         if second:
-            self.wfile.write(second)
+            for piece in self.server.pace.pieces(second):
+                self.wfile.write(piece)
 
 
 def _number(words: list[str] | None) -> int:

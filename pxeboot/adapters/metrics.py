@@ -73,8 +73,14 @@ class Metrics:
             Family(
                 "pxeboot_sent_bytes_total",
                 "counter",
-                "Bytes of image data sent on the wire since the start, headers included.",
+                "Bytes sent to agents on the wire since the start, headers included.",
                 [({"way": way}, transfers.sent[way]) for way in ("multicast", "http")],
+            ),
+            Family(
+                "pxeboot_uploaded_bytes_total",
+                "counter",
+                "Bytes on the wire that machines brought to captures and rescues since the start.",
+                [({}, transfers.sent["upload"])],
             ),
             *_boot(status),
             *self._stored(),
@@ -145,9 +151,9 @@ def _streams(streams: Iterable[StreamView]) -> Iterable[Family]:
         for place, value in enumerate(values):
             row[place] += value
     names = (
-        ("pxeboot_streams", "Multicast sessions and HTTP flows under way."),
-        ("pxeboot_stream_rate_bits", "What they send, in bit/s on the wire."),
-        ("pxeboot_stream_granted_bits", "What the arbiter lets them send, in bit/s."),
+        ("pxeboot_streams", "Multicast sessions, downloads and uploads under way."),
+        ("pxeboot_stream_rate_bits", "How fast they are, in bit/s on the wire."),
+        ("pxeboot_stream_granted_bits", "How fast the arbiter lets them be, in bit/s."),
         ("pxeboot_stream_receivers", "Receivers of multicast sessions."),
         ("pxeboot_stream_wanted_chunks", "Chunks that somebody still wants from these sessions."),
         ("pxeboot_stream_datagrams", "Datagrams that the sessions under way have sent."),

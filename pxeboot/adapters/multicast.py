@@ -21,10 +21,11 @@ from typing import Any
 from sqlmodel import Session, col, select
 
 from imaging.multicast.wire import VERSION
+from pxeboot.adapters.places import Places
 from pxeboot.adapters.senders import SenderProcess
 from pxeboot.adapters.transfers import Transfers
 from pxeboot.db.engine import Database
-from pxeboot.db.models import ImageVersion, MulticastSession, Operation, OperationState, Task, TaskState
+from pxeboot.db.models import Host, ImageVersion, MulticastSession, Operation, OperationState, Task, TaskState
 from pxeboot.events import Journal
 from pxeboot.services import tasks
 from pxeboot.services.task_states import ACTIVE, WORKING
@@ -60,6 +61,7 @@ class _Running:
 
     sender: SenderProcess
     operation: str
+    port: int  # that it hears reports on
     started: float
     expected: int
     unneeded_since: float | None = None
@@ -67,10 +69,12 @@ class _Running:
 
 @dataclass
 class _Wanted:
-    """A session that should be on air, and how many tasks may still join it."""
+    """A session that should be on air, how many tasks may still join it on its interface, and whether some of
+    them have received already: then nobody is waited for when its sender starts."""
 
     row: MulticastSession
     expected: int
+    begun: bool
 
 
 @dataclass
@@ -97,6 +101,7 @@ class SessionManager:
         self.transfers = Transfers(settings, database, journal)
         self._running: dict[int, _Running] = {}
         self._records: dict[int, _Record] = {}
+        self._places = Places(address)
         self._wake: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -135,6 +140,7 @@ class SessionManager:
         ).first()
         if row is None:
             row = self._allocate(session, operation.id, version.manifest, address)
+        self._places.asked(task_id, address)
         if row is None or self._record(row.id).given_up:
             return None
         self._look_soon()
@@ -213,10 +219,15 @@ class SessionManager:
             wake.clear()
             if self._address:
                 await self._look()
-            # Nothing runs: only a check-in can change that, and it wakes us.
-            wait = LOOK_SECONDS if self._running or self._records else 60.0
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(wake.wait(), wait)
+                await asyncio.wait_for(wake.wait(), self._pause(time.monotonic()))
+
+    def _pause(self, now: float) -> float:
+        """Seconds until the next look."""
+        if not self._running and not self._records:
+            return 60.0  # nothing runs: only a check-in can change that, and it wakes us
+        tries = [record.next_try - now for record in self._records.values() if record.next_try > now]
+        return min([LOOK_SECONDS, *tries])
 
     async def _look(self) -> None:
         wanted = await asyncio.to_thread(self._wanted)
@@ -227,6 +238,9 @@ class SessionManager:
                 continue
             running = self._running.get(id)
             if running is None:
+                # One that lingers for an operation that is over has given its port away.
+                before = [other for other, one in self._running.items() if one.port == item.row.report_port]
+                await asyncio.gather(*map(self._stop, before))
                 await self._start(item)
             elif running.expected != item.expected:
                 running.expected = item.expected
@@ -245,21 +259,28 @@ class SessionManager:
         """Sessions with a task that boots or receives; sessions of operations that are over are put away."""
         found: dict[int, _Wanted] = {}
         over: list[int] = []
+        others = self.addresses - {self._address}
         with self._database.read() as session:
             for row in session.exec(select(MulticastSession).where(col(MulticastSession.active))).all():
                 operation = session.get(Operation, row.operation_id)
                 if operation is None or operation.state != OperationState.RUNNING:
                     over.append(row.id)
                     continue
-                mine = session.exec(
-                    select(Task)
-                    .join(ImageVersion)
-                    .where(
-                        Task.operation_id == row.operation_id,
-                        ImageVersion.manifest == row.manifest,
-                        col(Task.state).in_(ACTIVE),
-                    )
-                ).all()
+                mine = [
+                    task
+                    for task, host in session.exec(
+                        select(Task, Host.address)
+                        .join(ImageVersion)
+                        .join(Host, col(Host.id) == col(Task.host_id))
+                        .where(
+                            Task.operation_id == row.operation_id,
+                            ImageVersion.manifest == row.manifest,
+                            col(Task.state).in_(ACTIVE),
+                        )
+                    ).all()
+                    # One of which nobody knows where it is may come anywhere.
+                    if not others or self._places.of(task.id, host, others) in (row.address, None)
+                ]
                 listening = [
                     task
                     for task in mine
@@ -269,7 +290,9 @@ class SessionManager:
                 if listening:
                     waiting = [task for task in mine if task.state == TaskState.QUEUED]
                     session.expunge(row)
-                    found[row.id] = _Wanted(row, len(listening) + len(waiting))
+                    # Before its first word in an attempt (stage "") the bytes are those of the last one.
+                    begun = any(task.stage and task.bytes_multicast for task in listening)
+                    found[row.id] = _Wanted(row, len(listening) + len(waiting), begun)
         if over:
             with self._database.write() as session:
                 for id in over:
@@ -284,15 +307,16 @@ class SessionManager:
         address = row.address or self._address
         protected = "encrypt" if row.encrypt else "authenticate" if row.key else "off"
         rate = self.transfers.open_session(
-            row.operation_id, row.id, address, lambda mbit: self._tell_rate(row.id, mbit), protected
-        )
+            row.operation_id, row.id, address, lambda mbit: self._tell_rate(row.id, mbit), protected,
+            begun=item.begun,
+        )  # fmt: skip
         order = {
             "session": self._offer(row),
             "manifest": row.manifest,
             "store": str(self._store),
             "interface": address,
             "rate_mbit": rate,
-            "gather_seconds": rules.gather_seconds,
+            "gather_seconds": 0.0 if item.begun else rules.gather_seconds,
             "expected": item.expected,
             "ttl": rules.ttl,
             "loop": IPv4Address(address).is_loopback,
@@ -306,7 +330,9 @@ class SessionManager:
         except OSError as error:
             self._failed(row, f"The multicast sender cannot be started: {error.strerror}.")
             return
-        self._running[row.id] = _Running(sender, row.operation_id, time.monotonic(), item.expected)
+        self._running[row.id] = _Running(
+            sender, row.operation_id, row.report_port, time.monotonic(), item.expected
+        )
         # Another rate may have been granted while it started.
         self._tell_rate(row.id, self.transfers.granted_mbit(row.operation_id, row.id))
 
@@ -347,7 +373,8 @@ class SessionManager:
             record.given_up = True
             sentence = f"{reason} It was restarted {MAX_RESTARTS} times; receivers go on over HTTP."
         else:
-            pause = min(10.0, 0.5 * 2**record.restarts) * random.uniform(0.5, 1.5)
+            # Killed once, nobody shall notice; what dies again and again shall not keep us busy.
+            pause = min(10.0, 0.25 * 4 ** (record.restarts - 1)) * random.uniform(0.5, 1.5)
             record.next_try = now + pause
             sentence = f"{reason} It is started again in {pause:.1f} s."
         self.transfers.sender_lost(row.operation_id, row.id, given_up=record.given_up)

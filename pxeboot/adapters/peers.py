@@ -75,6 +75,7 @@ class PeerTable:
             "port": rules.port,
             "across": rules.across_subnets,
             "linger": rules.linger_seconds,
+            "rate": rules.rate_mbit,
         }
 
     def hello(self, session: Session, task_id: str, address: str, said: Hello) -> dict[str, Any]:

@@ -1,12 +1,13 @@
-"""Downloads through token buckets, on the event loop: nothing blocks, and a new rate holds at once."""
+"""Downloads and uploads through token buckets, on the event loop: nothing blocks, a new rate holds at
+once."""
 
 from __future__ import annotations
 
 import asyncio
 from math import inf
 
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.responses import FileResponse, Response
+from starlette.types import Message, Receive, Scope, Send
 
 from pxeboot.transfer.bucket import Bucket, piece
 
@@ -33,7 +34,7 @@ class Gate:
 
     @property
     def waiting(self) -> int:
-        """How many downloads wait now."""
+        """How many wait now."""
         return self._bucket.waiting
 
     def change(self, rate: float) -> None:
@@ -94,6 +95,21 @@ class PacedResponse(Response):
             await self.gate.enter(len(part))
             at += len(part)
             await send({"type": "http.response.body", "body": part, "more_body": at < len(body)})
+
+
+class PacedFile(FileResponse):
+    """A file, or the part of it that was asked for; each piece waits for its turn. Its own class ends it when
+    the client goes."""
+
+    gate: Gate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def paced(message: Message) -> None:
+            if body := message.get("body"):
+                await self.gate.enter(len(body))
+            await send(message)
+
+        await super().__call__(scope, receive, paced)
 
 
 async def _disconnected(receive: Receive) -> None:

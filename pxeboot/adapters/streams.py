@@ -13,7 +13,9 @@ from pxeboot.transfer.arbiter import Grant, next_wish
 from pxeboot.transfer.figures import grade
 from pxeboot.transfer.log import StreamLog
 
-IDLE_SECONDS: Final = 20.0  # downloads that paused for so long are over
+#: In place of a session's number: all that an operation's machines fetch from us, or bring.
+DOWNLOADS, UPLOADS = 0, -1
+IDLE_SECONDS: Final = 5.0  # downloads and uploads that paused for so long are over
 LEAST_RATE: Final = 1e5  # bit/s: a stream is slowed down, never stopped
 _LEAST_SECONDS: Final = 0.2  # looks that come closer together measure nothing
 _WIRE_OVERHEAD: Final = 66  # octets of a datagram beyond its payload, as imaging.multicast.pacer counts
@@ -21,8 +23,8 @@ _WIRE_OVERHEAD: Final = 66  # octets of a datagram beyond its payload, as imagin
 
 @dataclass
 class Stream:
-    """A multicast session (`tell` gives its sender another rate), or, with `session` 0, the downloads of an
-    operation on one interface (`gate` holds them)."""
+    """A multicast session (`tell` gives its sender another rate), or the downloads or uploads of an operation
+    on one interface (`gate` holds them)."""
 
     operation: str
     session: int
@@ -49,9 +51,14 @@ class Stream:
         """Its name for the arbiter."""
         return f"{self.operation}/{self.session}/{self.interface}"
 
+    @property
+    def incoming(self) -> bool:
+        """Whether it comes to us."""
+        return self.session == UPLOADS
+
     def measure(self, now: float, idle: float) -> int:
         """What it used since the last look, and so what it can use (at least `idle` bit/s). Returns the bytes
-        that its downloads sent meanwhile."""
+        that passed its gate meanwhile."""
         if self.gate is not None:
             return self._measure_gate(self.gate, now, idle)
         if self.fresh:

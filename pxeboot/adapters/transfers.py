@@ -1,7 +1,8 @@
-"""All that this server sends to agents: streams, their rates from one arbiter, their figures and records.
+"""All that this server sends to agents, and takes from them: streams, their rates from one arbiter, their
+figures and records.
 
-A stream is a multicast session, or the chunk downloads of one operation on one interface. Everything here
-happens on the event loop but for the database, which is asked once a second while something is sent.
+A stream is a multicast session, or the downloads or uploads of one operation on one interface. Everything
+here happens on the event loop but for the database, which is asked once a second while something is sent.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from zoneinfo import ZoneInfo
 
 from pxeboot.adapters.links import Links, capacities, timed_limits
 from pxeboot.adapters.shaper import Gate
-from pxeboot.adapters.streams import LEAST_RATE, Stream
+from pxeboot.adapters.sharing import grants
+from pxeboot.adapters.streams import DOWNLOADS, LEAST_RATE, UPLOADS, Stream
 from pxeboot.db.engine import Database
 from pxeboot.errors import NotFound
 from pxeboot.events import Change, Journal
 from pxeboot.services import transfers as rows
 from pxeboot.services.transfer_views import HostFiguresView, StreamView, TransferView
 from pxeboot.settings import Settings
-from pxeboot.settings.limits import TimedLimit
-from pxeboot.transfer.arbiter import IDLE_SHARE, PRIORITIES, Demand, Grant, Limits, share
+from pxeboot.transfer.arbiter import IDLE_SHARE, PRIORITIES, Grant
 from pxeboot.transfer.eta import latest
 from pxeboot.transfer.figures import HostTrack, Machine
 from pxeboot.transfer.log import HostPoint, LogEvent, Sample, StreamLog
@@ -56,7 +57,7 @@ class Transfers:
         self._served: set[str] = set()  # operations, since then
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake: asyncio.Event | None = None
-        self.sent: Counter[str] = Counter()  # bytes on the wire since the start, by way
+        self.sent: Counter[str] = Counter()  # bytes on the wire since the start, by way; uploads came in
 
     # --- from outside
 
@@ -117,13 +118,20 @@ class Transfers:
     # --- multicast sessions
 
     def open_session(
-        self, operation: str, session: int, address: str, tell: Callable[[float], None], protected: str
+        self,
+        operation: str,
+        session: int,
+        address: str,
+        tell: Callable[[float], None],
+        protected: str,
+        *,
+        begun: bool = False,
     ) -> float:
         """A sender is about to start, or starts again: how fast it may send, in Mbit/s. `tell` is called
-        with each other rate."""
+        with each other rate. `begun`: its receivers are waiting, so that it can use all it gets."""
         stream = self._stream(operation, session, self._links.name(address), "multicast")
         stream.tell, stream.over, stream.protected = tell, False, protected
-        stream.state, stream.used, stream.wish = {}, 0.0, 0.0
+        stream.state, stream.used, stream.wish = {}, 0.0, inf if begun else 0.0
         self._share_out()
         self.look_soon()
         stream.told = stream.grant.rate
@@ -169,11 +177,18 @@ class Transfers:
                 stream.over, stream.tell, stream.used = True, None, 0.0
         self.look_soon()
 
-    # --- downloads
+    # --- downloads and uploads
 
     def gate(self, operation: str, address: str) -> Gate:
-        """What a chunk for an agent of this operation passes, asked for at our `address`."""
-        stream = self._stream(operation, 0, self._links.name(address), "http")
+        """What is sent to an agent of this operation passes, asked for at our `address`."""
+        return self._gate(operation, DOWNLOADS, address, "http")
+
+    def intake(self, operation: str, address: str) -> Gate:
+        """What an agent of this operation uploads passes, sent to our `address`."""
+        return self._gate(operation, UPLOADS, address, "upload")
+
+    def _gate(self, operation: str, session: int, address: str, way: str) -> Gate:
+        stream = self._stream(operation, session, self._links.name(address), way)
         stream.busy_at = time.monotonic()
         stream.over = False
         if stream.gate is None:
@@ -215,7 +230,7 @@ class Transfers:
                     self._served.add(stream.operation)
                     stream.log.note(LogEvent(self._begun, "server"))
             idle = IDLE_SHARE * self._capacities.get(stream.interface, 0.0)
-            self.sent["http"] += stream.measure(now, idle)
+            self.sent[stream.log.way] += stream.measure(now, idle)
         self._served |= ids
         self._share_out()
         # A room of thousands is a tenth of a second of work: not on the loop that answers DHCP.
@@ -252,25 +267,7 @@ class Transfers:
         active = {key: stream for key, stream in self._streams.items() if not stream.over}
         names = {stream.interface for stream in active.values()}
         self._capacities = capacities(settings, self._links, names)
-        timed = timed_limits(settings, datetime.now(UTC))
-        demands = [
-            Demand(
-                stream.key,
-                stream.interface,
-                stream.operation,
-                max(stream.wish, IDLE_SHARE * self._capacities[stream.interface]),
-                settings.multicast.rate_mbit * 1e6 if stream.gate is None else inf,
-            )
-            for stream in active.values()
-        ]
-        limits = Limits(
-            interfaces=self._capacities,
-            operations={id: rule[0] * 1e6 for id, rule in self._rules.items() if rule[0]},
-            timed=min((one.rate for one in timed if not one.interface), default=inf),
-            timed_interfaces=_lowest(timed),
-            weights={id: rule[1] for id, rule in self._rules.items()},
-        )
-        given = share(demands, limits)
+        given = grants(list(active.values()), self._capacities, self._rules, settings, datetime.now(UTC))
         for stream in active.values():
             grant = given[stream.key]
             stream.grant = Grant(max(grant.rate, LEAST_RATE), grant.bound)
@@ -283,10 +280,10 @@ class Transfers:
 
     def _look(self, now: float, wall: float) -> None:
         """In a thread: figures for whoever watches, and samples for the records."""
-        carried: Counter[str] = Counter()
+        carried: Counter[tuple[str, bool]] = Counter()
         every = tuple(self._streams.values())  # others may come meanwhile
         for stream in every:
-            carried[stream.interface] += round(stream.used)
+            carried[stream.interface, stream.incoming] += round(stream.used)
         timed = timed_limits(self._settings, datetime.now(UTC))
         for operation in {stream.operation for stream in every}:
             streams = self._of(operation)
@@ -305,7 +302,8 @@ class Transfers:
                 if heard is not None:
                     points[heard[0].session][machine.host] = point
                 if figures.way in ("peers", "http"):  # the server gives each swarm its chunks, too
-                    points[0][machine.host] = HostPoint(taken=point.taken)
+                    for number in (DOWNLOADS, UPLOADS):  # whichever there is
+                        points[number][machine.host] = HostPoint(taken=point.taken)
                 session = heard[0] if heard else next((s for s in streams if s.gate is None), None)
                 if track.way != before and session is not None:
                     track.why = {"way": machine.way, "reason": machine.way_reason}
@@ -322,7 +320,7 @@ class Transfers:
                             stream.used / 1e6,
                             stream.grant.rate / 1e6 if stream.grant.rate < inf else 0.0,
                             stream.grant.bound,
-                            carried[stream.interface] / 1e6,
+                            carried[stream.interface, stream.incoming] / 1e6,
                             capacity / 1e6,
                             points[stream.session],
                             span if stream.grant.bound == "time" else "",
@@ -377,14 +375,6 @@ def _joined(earlier: StreamLog | None, later: StreamLog) -> StreamLog:
     for sample in later.samples:
         earlier.add(sample)
     return earlier
-
-
-def _lowest(timed: list[TimedLimit]) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for one in timed:
-        if one.interface:
-            found[one.interface] = min(one.rate, found.get(one.interface, inf))
-    return found
 
 
 def _priority(weight: float) -> str:

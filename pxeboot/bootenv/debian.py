@@ -246,8 +246,14 @@ def unpack(files: Sequence[Path], tree: Path) -> None:
 
 
 def _unpack_one(path: Path, tree: Path) -> None:
-    done = subprocess.run(
-        ["dpkg-deb", "-x", str(path), str(tree)], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise BootEnvError(f"dpkg-deb could not unpack {path.name}: {done.stderr.strip()}")
+    # Not `dpkg-deb -x`: that gives files to their groups, which root may not do in a container without
+    # capabilities. In the archives that are made of the tree everything belongs to root.
+    with subprocess.Popen(
+        ["dpkg-deb", "--fsys-tarfile", str(path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as archive:
+        done = subprocess.run(
+            ["tar", "-xp", "--no-same-owner", "--warning=no-timestamp", "-C", str(tree)],
+            stdin=archive.stdout, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    if archive.returncode or done.returncode:
+        raise BootEnvError(f"{path.name} could not be unpacked: {done.stderr.strip() or 'dpkg-deb failed'}")

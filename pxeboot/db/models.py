@@ -353,8 +353,8 @@ class MulticastSession(SQLModel, table=True):
 
 
 class TransferLog(SQLModel, table=True):
-    """The record of a stream, `pxeboot.transfer.log.StreamLog`: of a session, or (0) of an operation's
-    downloads."""
+    """The record of a stream, `pxeboot.transfer.log.StreamLog`: of a session, or of an operation's
+    downloads (0) or uploads (-1)."""
 
     __tablename__ = "transfer_log"
     operation_id: str = Field(primary_key=True, foreign_key="operation.id", ondelete="CASCADE")

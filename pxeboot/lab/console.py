@@ -25,8 +25,10 @@ _TOKEN = re.compile(
     r"|\x1b[()*+#][0-9A-Za-z]"
     r"|\x1b[ -/]*[0-Z\\-~]|(?P<control>[\x00-\x1f\x7f])|(?P<text>[^\x00-\x1f\x7f]+)"
 )
-# A serial line comes in pieces: what ends where the text ends may be half a word. So long it must be quiet.
-QUIET = 0.25
+# A serial line comes in pieces: what ends where the text ends may be half a word. So long it must be quiet,
+# where more of the word would change the match (whoever emulates the machine may be kept from its processor).
+QUIET = 2.0
+_MORE = "aA0/+:=._- "
 _UNFINISHED = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|\][^\x07\x1b]*|[()*+#]|)\Z")
 
 
@@ -152,9 +154,9 @@ class Console:
     def expect(self, pattern: str, timeout: float) -> re.Match[str]:
         """Wait until ``pattern`` (a regular expression) shows up after the last match; its match.
 
-        A match up to the very end of the text counts once the line has been quiet for QUIET seconds: the
-        rest of the word may be on its way. Raises ConsoleTimeout after ``timeout`` seconds, or at once when
-        the line is gone for good.
+        A match up to the very end of the text that more text would change (``[^ ]+`` would, ``grub>`` would
+        not) counts once the line has been quiet for QUIET seconds: the rest of the word may be on its way.
+        Raises ConsoleTimeout after ``timeout`` seconds, or at once when the line is gone for good.
         """
         return self.expect_any([pattern], timeout)[1]
 
@@ -186,7 +188,7 @@ class Console:
 
     def _growing(self, match: re.Match[str], deadline: float) -> float:
         """Seconds to wait before ``match`` is sure to be whole; not above 0 when it is."""
-        if match.end() < len(self._text) or not self.attached:
+        if match.end() < len(self._text) or not self.attached or not _may_grow(match):
             return 0.0
         return min(self._marks[-1][1] + QUIET, deadline) - time.monotonic()
 
@@ -214,6 +216,13 @@ class Console:
                 line.shutdown(socket.SHUT_RDWR)
         if thread is not None and thread is not threading.current_thread():
             thread.join(5)
+
+
+def _may_grow(match: re.Match[str]) -> bool:
+    """Whether a match that ends where its text ends would be another one if more came."""
+    head, end = match.string[match.start() :], match.end() - match.start()
+    others = (match.re.match(head + character) for character in _MORE)
+    return any(other is None or other.end() > end for other in others)
 
 
 def connect_unix(path: Path, timeout: float) -> socket.socket:

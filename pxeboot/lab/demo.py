@@ -17,11 +17,11 @@ from rich.table import Table
 from pxeboot.bootenv.build import build as build_bootenv
 from pxeboot.errors import AppError
 from pxeboot.lab import disks, guest
-from pxeboot.lab.classroom import Classroom, Seat
+from pxeboot.lab.classroom import OFF_LIMIT, Classroom, Seat
 from pxeboot.lab.errors import LabError
 
 GROUP, IMAGE = "B204", "debian"
-CAPTURE_LIMIT, DEPLOY_LIMIT = 600.0, 900.0
+CAPTURE_LIMIT, DEPLOY_LIMIT = 1200.0, 2400.0  # a few minutes on two cores of their own
 
 
 class Story:
@@ -82,7 +82,7 @@ class Story:
         done = room.follow(identifier, CAPTURE_LIMIT)
         _must_be_done(done)
         self.reference.seconds.update(done["tasks"][0]["seconds"])
-        self.reference.qemu().wait_off(120)
+        self.reference.qemu().wait_off(OFF_LIMIT)
         image: dict[str, Any] = room.get(f"/images/{IMAGE}")
         version = image["latest"]
         self.say(
@@ -91,8 +91,11 @@ class Story:
         )
         return image
 
-    def deploy(self) -> dict[str, Any]:
-        """One call deploys it to the group by multicast; every machine verifies and boots its own disk."""
+    def deploy(self, meanwhile: Callable[[str], None] = lambda _operation: None) -> dict[str, Any]:
+        """One call deploys it to the group by multicast; every machine verifies and boots its own disk.
+
+        ``meanwhile`` is called with the operation when all are switched on.
+        """
         room = self.classroom
         self.say(
             f"Deploy: one call sends {IMAGE}@1 to the {len(self.all_targets)} hosts of {GROUP} by multicast."
@@ -102,6 +105,7 @@ class Story:
             seat.qemu().console.skip()
         for seat in self.all_targets:
             seat.power_on()
+        meanwhile(identifier)
         self.deployed = room.follow(identifier, DEPLOY_LIMIT)
         _must_be_done(self.deployed)
         for seat in self.all_targets:
@@ -113,7 +117,7 @@ class Story:
             self.say(f"  {seat.label}: the installed system calls itself {seat.host}")
             seat.qemu().power_off()
         for seat in self.simulated:
-            boots = seat.sim().wait_off(120)
+            boots = seat.sim().wait_off(OFF_LIMIT)
             seat.booted_own_disk = boots[-1].kind == "local"
         return self.deployed
 

@@ -21,7 +21,7 @@ from pxeboot.lab.room import Room
 
 Product = Literal["dnsmasq", "kea"]
 
-READY_LIMIT = 20.0
+READY_LIMIT = 60.0
 # What each says in its log when it has opened port 67.
 _READY = {"dnsmasq": r"DHCP, IP range", "kea": r"DHCP4_STARTED"}
 LEASE_SECONDS = 600

@@ -134,6 +134,14 @@ def clean(run: str | None = None, directory: Path = STATE_DIRECTORY, *, living: 
     return removed
 
 
+def clean_after(run: str, owner: int, limit: float = 60.0) -> None:
+    """Clean up ``run``, whose owner is about to end: its files are closed a moment before it is dead."""
+    deadline, born = time.monotonic() + limit, start_time(owner)
+    while born is not None and start_time(owner) == born and time.monotonic() < deadline:
+        time.sleep(0.05)
+    clean(run)
+
+
 def watch(run: str) -> subprocess.Popen[bytes]:
     """A shell that cleans up ``run`` when our end of its standard input closes: also when we are SIGKILLed.
 
@@ -141,7 +149,7 @@ def watch(run: str) -> subprocess.Popen[bytes]:
     owner is how ``clean`` knows that this run is over.
     """
     root = Path(__file__).resolve().parents[2]
-    code = f"import time; time.sleep(0.2); from pxeboot.lab.ledger import clean; clean({run!r})"
+    code = f"from pxeboot.lab.ledger import clean_after; clean_after({run!r}, {os.getpid()})"
     script = 'trap "" INT TERM HUP; read -r end && exit 0; exec "$0" -c "$1"'
     environment = {**os.environ, "PYTHONPATH": f"{root}:{os.environ.get('PYTHONPATH', '')}"}
     return subprocess.Popen(

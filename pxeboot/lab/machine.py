@@ -33,6 +33,7 @@ DiskCache = Literal["unsafe", "writeback"]
 Card = Literal["virtio", "e1000"]
 NetworkBoot = Literal["pxe", "http"]
 
+START_LIMIT = 60.0  # seconds until QEMU has opened its sockets; well under one on an idle machine
 OVMF = Path("/usr/share/OVMF")
 FIRMWARE_FILES: dict[Firmware, tuple[str, str]] = {
     "uefi": ("OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"),
@@ -185,8 +186,8 @@ class QemuMachine:
             self._process = self.room.spawn(argv, namespace=self.room.switch, stdout=log, stderr=log)
         self.powered_on_at = time.monotonic()
         try:
-            self.console.attach(self.room.runtime / f"{self.name}.serial", 15)
-            self._qmp = Qmp(self.room.runtime / f"{self.name}.qmp", self._on_event, 15)
+            self.console.attach(self.room.runtime / f"{self.name}.serial", START_LIMIT)
+            self._qmp = Qmp(self.room.runtime / f"{self.name}.qmp", self._on_event, START_LIMIT)
         except LabError as error:
             self.kill()
             said = log_path.read_text("utf-8", "replace")[-800:]

@@ -43,7 +43,7 @@ class Qmp:
                     self._answers.put(message)
         self._answers.put({"error": {"desc": "QEMU ended"}})
 
-    def execute(self, command: str, *, timeout: float = 10.0, **arguments: Any) -> Any:
+    def execute(self, command: str, *, timeout: float = 30.0, **arguments: Any) -> Any:
         """Run a QMP command and return its ``return`` value; LabError when it fails or is not answered
         in time.
         """

@@ -22,7 +22,7 @@ from pxeboot.lab.errors import LabError
 from pxeboot.lab.room import Room
 
 Value = str | int | float | bool | list[str]
-READY_LIMIT = 60.0
+READY_LIMIT = 120.0
 
 
 def to_toml(tables: Mapping[str, Mapping[str, Value]]) -> str:
@@ -123,7 +123,7 @@ class Server:
                 raise LabError(f"the server did not answer within {limit:.0f} s:\n{self.log_tail()}")
             time.sleep(0.1)
 
-    def stop(self, grace: float = 10.0) -> float:
+    def stop(self, grace: float = 20.0) -> float:
         """SIGTERM and wait (SIGKILL after ``grace`` seconds); seconds it took, 0 when it was not running."""
         if self._process is None or self._process.poll() is not None:
             return 0.0

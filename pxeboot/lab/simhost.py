@@ -7,6 +7,7 @@ the kernel command line that the script gives.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from pxeboot.lab.room import Room
 
 AGENT_LIMIT = 3600.0
 DHCP_LIMIT = 60.0
+HTTP_LIMIT = 60.0
 
 # udhcpc calls its script with what to do and the lease in the environment (busybox
 # examples/udhcp/simple.script).
@@ -199,7 +202,7 @@ class SimulatedHost:
             if not self._off.is_set():
                 self.error = error
                 self._note(f"failed: {error}")
-        except OSError as error:
+        except (OSError, HTTPException) as error:
             if not self._off.is_set():
                 self.error = LabError(f"{self.name}: {error}")
                 self._note(f"failed: {error}")
@@ -209,7 +212,9 @@ class SimulatedHost:
     # --- one boot ------------------------------------------------------------------------------------------
 
     def boot_once(self) -> Boot:
-        """One power cycle as firmware, loader and boot environment would do it. Raises LabError, OSError."""
+        """One power cycle as firmware, loader and boot environment would do it. Raises LabError, OSError,
+        HTTPException.
+        """
         started = time.monotonic()
         lease = self._ask_dhcp(firmware=True)
         entry = self.fetch_script(lease)
@@ -234,7 +239,7 @@ class SimulatedHost:
         return script.chosen()
 
     def _read_script(self, lease: Lease, path: str) -> grubscript.Script:
-        client = netns.HttpClient(self.namespace, lease.server, self.http_port, timeout=15)
+        client = netns.HttpClient(self.namespace, lease.server, self.http_port, timeout=HTTP_LIMIT)
         answer = client.get(path)
         if answer.status != 200:
             raise LabError(f"{self.name}: its boot script was answered {answer.status}: {answer.text[:200]}")
@@ -282,7 +287,8 @@ class SimulatedHost:
         assert self._client is not None
         self.lease = Lease.parse(lease_path.read_text())
         if firmware:
-            self._client.wait(5)
+            with contextlib.suppress(subprocess.TimeoutExpired):  # with its lease it ends; else it is stopped
+                self._client.wait(10)
         return self.lease
 
     def _run_agent(self, command_line: str) -> int:

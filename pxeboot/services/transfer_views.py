@@ -72,15 +72,15 @@ class HostFiguresView(View):
 
 
 class StreamView(View):
-    """One stream now: a multicast session, or the downloads of the operation (session 0)."""
+    """One stream now: a multicast session, or the downloads (session 0) or uploads (-1) of the operation."""
 
     session: int
-    way: str  # multicast | http
+    way: str  # multicast | http | upload
     interface: str
     state: str = ""  # of a sender: gathering, sending, idle
     receivers: int = 0
-    rate_mbit: float = Field(description="What it sends, on the wire.")
-    granted_mbit: float = Field(description="What the arbiter lets it send.")
+    rate_mbit: float = Field(description="What it sends, or brings us, on the wire.")
+    granted_mbit: float = Field(description="What the arbiter lets it be.")
     bound: str = Field(description="Which limit it met: demand, session, operation, time or interface.")
     wanted: int = 0
     parity: int = Field(default=0, description="Datagrams of parity that were sent.")

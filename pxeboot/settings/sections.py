@@ -211,8 +211,12 @@ class MulticastSettings(Section):
         le=32,
         description="IP TTL; above 1 the stream crosses multicast routers.",
     )
-    rate_mbit: float = Field(
-        default=900.0, gt=0, le=1_000_000, description="Highest rate of a session in Mbit/s."
+    rate_mbit: float | None = Field(
+        default=None,
+        gt=0,
+        le=1_000_000,
+        description="Highest rate of a session in Mbit/s; empty: what its interface may carry, "
+        "see [bandwidth].",
     )
     protect: Literal["off", "authenticate", "encrypt"] = Field(
         default="authenticate",
@@ -239,7 +243,8 @@ class BandwidthSettings(Section):
         default=95.0,
         ge=1,
         le=100,
-        description="Of an interface's speed, what multicast and chunk downloads may use together.",
+        description="Of an interface's speed, what multicast and downloads may use together, and uploads "
+        "in the other direction.",
     )
     caps: list[str] = Field(
         default_factory=list,
@@ -247,8 +252,8 @@ class BandwidthSettings(Section):
     )
     limits: list[str] = Field(
         default_factory=list,
-        description='Limits by time of day: "mon-fri 08:00-18:00 100 Mbit/s" for all that is sent together, '
-        '"eth2 08:00-18:00 50 Mbit/s" for one interface.',
+        description='Limits by time of day: "mon-fri 08:00-18:00 100 Mbit/s" for all that is sent together '
+        '(and all that is uploaded), "eth2 08:00-18:00 50 Mbit/s" for one interface.',
     )
     zone: str = Field(default="", description="Time zone of these limits, an IANA name; empty: server.zone.")
 
@@ -270,6 +275,13 @@ class PeersSettings(Section):
         ge=0,
         le=65535,
         description="TCP port on which machines serve each other; when it is taken, or 0: any.",
+    )
+    rate_mbit: float | None = Field(
+        default=None,
+        ge=10,
+        le=1_000_000,
+        description="How fast, at most, a machine gives chunks to its neighbours, in Mbit/s; empty: as fast "
+        "as it can. Read when a machine begins its task.",
     )
     linger_seconds: int = Field(
         default=60,

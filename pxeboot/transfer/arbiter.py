@@ -29,7 +29,7 @@ IDLE_SHARE: Final = 0.02
 
 @dataclass(frozen=True)
 class Demand:
-    """A stream that may want to send: a multicast session, or the HTTP downloads of one operation.
+    """A stream that may want to send: a multicast session, or the downloads (or uploads) of one operation.
 
     `wish` is what it can use at most, `ceiling` its own highest rate, both in bit/s on the wire.
     """
@@ -63,36 +63,37 @@ class Grant:
 def share(demands: Sequence[Demand], limits: Limits) -> dict[str, Grant]:
     """A grant for each stream, by key. The sum of the grants under each limit is at most that limit.
 
-    An operation's weight is divided among its streams, so that one with a few stragglers on HTTP beside
-    its session gets no more than one without.
+    An operation's weight is divided among those of its streams that still rise: one with a few stragglers on
+    HTTP beside its session gets as much as one without, and what they do not use the session gets.
     """
-    streams = Counter(_owner(one) for one in demands)
-    weight = {one.key: limits.weights.get(one.operation, 1.0) / streams[_owner(one)] for one in demands}
     groups = _groups(demands, limits)
     left = {name: capacity for name, (capacity, _) in groups.items()}
     rising = {one.key: one for one in demands}
-    level = 0.0
+    rate = dict.fromkeys(rising, 0.0)
     given: dict[str, Grant] = {}
     while rising:
-        # The next level at which a stream meets its own end, or a group is full.
-        heavy = {
-            name: sum(weight[key] for key in keys if key in rising) for name, (_, keys) in groups.items()
+        beside = Counter(_owner(one) for one in rising.values())
+        slope = {
+            key: limits.weights.get(one.operation, 1.0) / beside[_owner(one)] for key, one in rising.items()
         }
-        ends = {key: _own_end(one)[0] / weight[key] for key, one in rising.items()}
-        fills = {name: level + left[name] / heavy[name] for name in groups if heavy[name] > 0}
-        reached = min([*ends.values(), *fills.values()])
-        if reached == inf:
+        heavy = {name: sum(slope[key] for key in keys if key in rising) for name, (_, keys) in groups.items()}
+        # How far until a stream meets its own end, or a group is full.
+        ends = {key: (_own_end(one)[0] - rate[key]) / slope[key] for key, one in rising.items()}
+        fills = {name: left[name] / heavy[name] for name in groups if heavy[name] > 0}
+        step = min([*ends.values(), *fills.values()])
+        if step == inf:
             return given | {key: Grant(inf, "demand") for key in rising}
         for name, total in heavy.items():
-            left[name] = max(0.0, left[name] - (reached - level) * total)
-        level = reached
-        full = {name for name, at in fills.items() if at <= level}
+            left[name] = max(0.0, left[name] - step * total)
+        for key in rising:
+            rate[key] += step * slope[key]
+        full = {name for name, at in fills.items() if at <= step}
         for key, one in list(rising.items()):
-            if ends[key] <= level:
+            if ends[key] <= step:
                 given[key] = Grant(*_own_end(one))
             elif met := [name for name in full if key in groups[name][1]]:
                 # Whoever asks why wants to hear of the limit somebody set before that of the cable.
-                given[key] = Grant(weight[key] * level, min(met, key=_rank)[0])
+                given[key] = Grant(rate[key], min(met, key=_rank)[0])
             else:
                 continue
             del rising[key]

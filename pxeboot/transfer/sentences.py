@@ -19,6 +19,9 @@ SENTENCES: Final[dict[str, str]] = {
     "by-http": N_(
         "By HTTP from %(start)s to %(end)s: %(mbit)s Mbit/s on average, machines that took part: %(hosts)s."
     ),
+    "by-upload": N_(
+        "Uploads from %(start)s to %(end)s: %(mbit)s Mbit/s on average, machines that took part: %(hosts)s."
+    ),
     "limit-operation": N_("The limit of this operation, %(mbit)s Mbit/s, held from %(start)s to %(end)s."),
     "limit-time": N_(
         "The limit of the hours %(hours)s held from %(start)s to %(end)s: %(mbit)s Mbit/s were left."

@@ -17,6 +17,7 @@ HALF_BACKLOG: Final = 500  # so much also tells of the disk, once the sender say
 LATE_SECONDS: Final = 60.0
 HELD: Final = 0.85  # a limit holds a stream that uses so much of its grant
 MAX_HOSTS: Final = 8  # named for each reason
+TRIFLE: Final = 0.02  # of all that was transferred: manifests beside a session
 
 
 def _english(text: str) -> str:
@@ -44,6 +45,7 @@ class Reason:
 def explain(logs: Sequence[StreamLog], zone: tzinfo) -> list[Reason]:
     """Everything the records of an operation say, in reading order; times on the wall clock of `zone`."""
     told = [log for log in logs if log.samples or log.events]
+    told = [log for log in told if not _is_trifle(log, told)]
     found: list[Reason] = []
     for log in told:
         clock = _Clock(log, zone)
@@ -54,6 +56,17 @@ def explain(logs: Sequence[StreamLog], zone: tzinfo) -> list[Reason]:
     if told and not any(reason.slow for reason in found):
         found.append(Reason("nothing", slow=False))
     return found
+
+
+def _is_trifle(log: StreamLog, logs: Sequence[StreamLog]) -> bool:
+    """Whether it brought no machine any of the image, and next to nothing else."""
+    if log.way == "multicast" or log.events or any(sample.hosts for sample in log.samples):
+        return False
+    return _volume(log) < TRIFLE * sum(map(_volume, logs))
+
+
+def _volume(log: StreamLog) -> float:
+    return log.every * sum(sample.rate for sample in log.samples)
 
 
 class _Clock:
@@ -73,12 +86,14 @@ class _Clock:
 
 def _summary(log: StreamLog, clock: _Clock) -> Iterator[Reason]:
     sending = [sample for sample in log.samples if sample.rate > 0.05]
-    if sending:
-        # Whoever joined a session and never heard it took no part.
-        hosts = {
-            host for sample in log.samples for host, point in sample.hosts.items()
-            if point.received or log.way != "multicast"
-        }  # fmt: skip
+    # Whoever joined a session and never heard it took no part.
+    hosts = {
+        host
+        for sample in log.samples
+        for host, point in sample.hosts.items()
+        if point.received or log.way != "multicast"
+    }
+    if sending and (hosts or log.way == "multicast"):  # else: files beside the image
         facts = {**clock.span(sending), "mbit": _number(_mean(s.rate for s in sending)), "hosts": len(hosts)}
         yield Reason(f"by-{log.way}", facts, slow=False)
 

@@ -73,7 +73,7 @@ async def test_hosts_of_a_deploy_share_a_secret_and_hear_of_each_other(room: Roo
     assert orders[0] == orders[1]
     assert len(orders[0]["secret"]) == 64
     assert {k: v for k, v in orders[0].items() if k != "secret"} == {
-        "port": 9080, "across": False, "linger": 60,
+        "port": 9080, "across": False, "linger": 60, "rate": None,
     }  # fmt: skip
     assert (await room.hello(1))["others"] == 0
     second = await room.hello(2)

@@ -22,7 +22,7 @@ class Firmware:
     """One TCP connection that asks and reads exactly what the header promises."""
 
     def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), 10)
+        self._socket = socket.create_connection(("127.0.0.1", port), 60)
         self._stream = self._socket.makefile("rb")
         self._host = f"127.0.0.1:{port}"
 
@@ -65,7 +65,7 @@ def firmware(served: Served) -> Iterator[Firmware]:
     yield made
     made.close()
     server.should_exit = True
-    thread.join(10)
+    thread.join(60)
 
 
 def test_a_whole_boot_on_one_connection(firmware: Firmware) -> None:

@@ -6,119 +6,13 @@ figure is the longest time of the eight from the first look at the disk to the l
 
 from __future__ import annotations
 
-import random
-import shutil
-import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
-from pxeboot.lab.classroom import Classroom, Seat
 from tests.bench.harness import Entry, Measurement
+from tests.bench.room import HOSTS, LINK, classroom, longest, shares
 
-HOSTS = 8
-LINK = 100  # Mbit/s of the server's port, Ethernet frames without preamble and gap
 #: A chunk of random bytes on the link: TCP, IP and Ethernet take 74 of 1514 bytes.
 _GOODPUT = LINK * 1440 / 1514
-_LIMIT = 140.0
-_NO_MULTICAST = """
-table bridge pxeboot_bench {
-  chain forward { type filter hook forward priority 0; ip daddr 239.0.0.0/8 drop; }
-}
-"""
-
-
-class Class:
-    """A classroom of simulated hosts with one captured image of random bytes."""
-
-    def __init__(self, room: Classroom, megabytes: int) -> None:
-        self.room, self.megabytes = room, megabytes
-        source = room.simulated_seat("source", megabytes << 20)
-        with open(source.disk, "r+b") as file:
-            for at in range(1, megabytes):  # the first MiB stays empty: no table, no boot sector
-                file.seek(at << 20)
-                file.write(random.randbytes(1 << 20))
-        self.source = source.disk
-        self.seats = [room.simulated_seat(f"pc{number}", megabytes << 20) for number in range(HOSTS)]
-        room.each([source, *self.seats], room.register)
-        room.approve([source, *self.seats])
-        captured = room.start("capture", hosts=[source.host], image="noise", capture={"whole": ["unknown"]})
-        source.power_on()
-        self._done(captured)
-        source.sim().wait_off(60)
-        command = ["tc", "qdisc", "add", "dev", "eth0", "root", "tbf"]
-        self.inside(room.room.server, *command, *f"rate {LINK}mbit burst 256k latency 200ms".split())
-
-    def inside(self, namespace: str, *command: str, text: str = "") -> None:
-        """Run a command in a namespace. Raises CalledProcessError."""
-        subprocess.run(
-            ["ip", "netns", "exec", namespace, *command], input=text, text=True, check=True, timeout=20
-        )
-
-    def block(self) -> None:
-        """From now on the switch drops the groups."""
-        self.inside(self.room.room.switch, "nft", "-f", "-", text=_NO_MULTICAST)
-
-    def unblock(self) -> None:
-        self.inside(self.room.room.switch, "nft", "delete table bridge pxeboot_bench")
-
-    def deploy(self, transport: str) -> list[dict[str, Any]]:
-        """Deploy to eight empty disks; their tasks. Raises RuntimeError unless all end well."""
-        for seat in self.seats:
-            seat.disk.unlink()
-            with open(seat.disk, "wb") as file:
-                file.truncate(self.megabytes << 20)
-        wanted = {"image": "noise@1", "transport": transport, "force_full": True, "set_hostname": False}
-        deploy = {"verify": False}
-        started = self.room.start("deploy", hosts=[s.host for s in self.seats], deploy=deploy, **wanted)
-        for seat in self.seats:
-            seat.power_on()
-        tasks = self._done(started)
-        for seat in self.seats:
-            seat.sim().wait_off(90)
-        self.same(self.seats)
-        return tasks
-
-    def same(self, seats: list[Seat]) -> None:
-        for seat in seats:
-            subprocess.run(["cmp", str(self.source), str(seat.disk)], check=True, timeout=60)
-
-    def _done(self, operation: str) -> list[dict[str, Any]]:
-        found = self.room.follow(operation, _LIMIT)
-        if found["state"] != "done":
-            reasons = {task["host"]: task["reason"] for task in found["tasks"]}
-            raise RuntimeError(f"the operation ended {found['state']}: {reasons}")
-        tasks: list[dict[str, Any]] = found["tasks"]
-        return tasks
-
-
-@contextmanager
-def classroom(found: Measurement, megabytes: int, rate: float = 0.95 * LINK) -> Iterator[Class]:
-    folder = found.scratch / "room"
-    (found.scratch / "nothing").mkdir(exist_ok=True)
-    settings: dict[str, dict[str, Any]] = {
-        "multicast": {"rate_mbit": rate, "gather_seconds": 5.0},
-        "registration": {"then": "reboot"},
-        "peers": {"linger_seconds": 30},
-    }
-    try:
-        with Classroom(folder, Path(found.scratch / "nothing"), settings=settings) as room:
-            yield Class(room, megabytes)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def longest(tasks: list[dict[str, Any]]) -> float:
-    return max(float(task["seconds"].get("scan", 0) + task["seconds"]["receive"]) for task in tasks)
-
-
-def shares(tasks: list[dict[str, Any]]) -> str:
-    """By which way the bytes came, all machines together."""
-    sums = {way: sum(task[f"bytes_{way}"] for task in tasks) for way in ("multicast", "peers", "http")}
-    total = sum(sums.values()) or 1
-    return ", ".join(f"{100 * size / total:.0f} % {way}" for way, size in sums.items())
 
 
 def against_http(found: Measurement) -> None:

@@ -1,7 +1,7 @@
 """One machine of the bench `link_shared`: boots and checks in as an agent does, then takes chunks in, by its
 session or over HTTP, and says every quarter of a second how many bytes of frames it has.
 
-    python -m tests.bench.share_machine MAC ADDRESS
+    python -m tests.bench.share_machine MAC ADDRESS [SERVER]
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from imaging.manifest import Manifest
 from imaging.multicast.thread import ReceiverThread
 
-SERVER = "10.77.0.1"
+SERVER = sys.argv[3] if len(sys.argv) > 3 else "10.77.0.1"
 CONNECTIONS = 4  # as the agent has
 _LIMIT = 120.0
 

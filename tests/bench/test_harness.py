@@ -35,7 +35,8 @@ WORDS = """dhcp_isc dhcp_kea dhcp_dnsmasq dhcp_p99_during_multicast tftp_w1 tftp
 boot_storm capture restore scan reset_one_file reset_light_day reset_heavy_day
 multicast_n1 multicast_n4 multicast_n16 multicast_shaped_loss0
 multicast_shaped_loss01 multicast_shaped_loss1 multicast_dead multicast_slow multicast_late multicast_union
-multicast_frozen multicast_groups multicast_restarts multicast_simulated link_shared dhcp_p99_link_shared
+multicast_frozen multicast_groups multicast_restarts multicast_reboot multicast_server_killed
+multicast_sender_killed multicast_simulated link_shared dhcp_p99_link_shared
 peers_vs_http peers_multicast_blocked peers_multicast_dies
 api_20k_hosts agents_1000 store_scale"""
 NAMES = WORDS.split()

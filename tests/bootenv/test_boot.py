@@ -41,7 +41,7 @@ def boot(env: BootEnv, tmp_path: Path, words: str, card: str) -> str:
     command += ["-netdev", "user,id=n0,restrict=on", "-device", f"{card},netdev=n0,mac={MAC},romfile="]
     command += ["-drive", f"if=none,id=d0,format=raw,file={disk}", "-device", "ahci,id=a0"]
     command += ["-device", "ide-hd,drive=d0,bus=a0.0,serial=DISK0001"]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=300, check=False)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=600, check=False)
     return done.stdout.decode(errors="replace")
 
 

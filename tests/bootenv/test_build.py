@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -61,12 +60,10 @@ def published(tmp_path: Path) -> Path:
     return dest
 
 
-def test_up_to_date_takes_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_up_to_date_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
     dest = published(tmp_path)
-    began = time.monotonic()
     env = building.build(dest, tmp_path / "cache", pytest.fail)
-    assert time.monotonic() - began < 0.5
     assert not env.rebuilt
     assert env.kernel_release == "6.12-test"
     assert env.notes == ["a note"]

@@ -1,7 +1,11 @@
-"""Where Debian comes from: reading other people's apt configuration."""
+"""Where Debian comes from: reading other people's apt configuration; and its packages, unpacked."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -101,3 +105,30 @@ def test_the_environment_overrides(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_versions_come_from_file_names() -> None:
     files = [Path("busybox_1%3a1.37.0-6+b9_amd64.deb"), Path("zstd_1.5.7+dfsg-1_amd64.deb")]
     assert debian.versions(files) == {"busybox": "1:1.37.0-6+b9", "zstd": "1.5.7+dfsg-1"}
+
+
+def test_packages_are_unpacked_where_root_may_give_nothing_away(tmp_path: Path) -> None:
+    """As in a container without capabilities: a file of another group becomes root's."""
+    if os.geteuid() or shutil.which("dpkg-deb") is None:
+        pytest.skip("needs root and dpkg-deb")
+    made = tmp_path / "made"
+    (made / "DEBIAN").mkdir(parents=True)
+    (made / "DEBIAN/control").write_text(
+        "Package: x\nVersion: 1\nArchitecture: all\nMaintainer: y <y@example>\nDescription: z\n"
+    )
+    (made / "checker").write_text("mine")
+    os.chown(made / "checker", 0, 42)
+    (made / "checker").chmod(0o2755)
+    package = tmp_path / "x_1_all.deb"
+    subprocess.run(["dpkg-deb", "-b", made, package], check=True, capture_output=True)
+    code = "import sys; from pathlib import Path; from pxeboot.bootenv import debian; "
+    code += "debian.unpack([Path(sys.argv[1])], Path(sys.argv[2]))"
+    poor = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
+    command = [*poor, sys.executable, "-c", code, package, tmp_path / "tree"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    status = (tmp_path / "tree/checker").stat()
+    assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (0, 0, 0o755)
+    (tmp_path / "bad_1_all.deb").write_bytes(b"no package")
+    with pytest.raises(BootEnvError, match=r"bad_1_all\.deb could not be unpacked"):
+        debian.unpack([tmp_path / "bad_1_all.deb"], tmp_path / "other")

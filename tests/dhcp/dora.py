@@ -5,11 +5,12 @@
 JSON: `rate` (exchanges begun a second), `seconds`, `clients` (hardware addresses, used in turn), `first` (the
 number of the first one), `relay` (our address: ask as a relay would, by unicast to `server`; else by
 broadcast on the link), `release` (share of the leases given back at once), `log` (a file that gets a line
-for each ACK and each RELEASE the moment it happens), `linger` (seconds to wait in the end), `realtime` (run
+for each ACK and each RELEASE the moment it happens), `linger` (seconds to wait in the end), `until_all` (in
+the end wait no longer than until each has its address), `realtime` (run
 before all others, so that the server's time is measured and not our own waiting for a processor).
 
 It prints one JSON object in the end: counts, and percentiles of the exchanges' times in milliseconds.
-Whoever gets no answer for a second begins anew at its next turn.
+Whoever gets no answer for a second (`patience`) begins anew at its next turn.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Clients:
         self._to = (what.get("server", "10.77.0.1") if self._relay else "255.255.255.255", 67)
         self._socket = open_socket(interface, self._relay)
         self._clients, self._first = what.get("clients", 1000), what.get("first", 0)
-        self._release = what.get("release", 0.0)
+        self._release, self._patience = what.get("release", 0.0), what.get("patience", 1.0)
         self._log: TextIO | None = None
         if what.get("log"):
             self._log = open(what["log"], "a", buffering=1)  # noqa: SIM115  # as long as the process
@@ -66,7 +67,7 @@ class Clients:
 
     def begin(self, turn: int) -> None:
         now = time.monotonic()
-        while self._old and self._old[0][0] < now - 1:
+        while self._old and self._old[0][0] < now - self._patience:
             _, xid = heapq.heappop(self._old)
             self._begun.pop(xid, None)
             self._asked.pop(xid, None)
@@ -90,14 +91,14 @@ class Clients:
         except OSError:
             self.counts["unsent"] += 1
 
-    def wait(self, until: float) -> None:
-        """Take answers until that moment."""
+    def wait(self, until: float, *, all_at_home: bool = False) -> None:
+        """Take answers until that moment, or until nobody waits for one any more."""
         while True:
             left = until - time.monotonic()
             ready, _, _ = select.select([self._socket], [], [], max(0.0, left))
             if ready:
                 self._receive()
-            if left <= 0:
+            if left <= 0 or (all_at_home and not self._begun):
                 return
 
     def _receive(self) -> None:
@@ -169,7 +170,7 @@ def main() -> None:
         clients.wait(due)
         behind = max(behind, time.monotonic() - due)
         clients.begin(turn)
-    clients.wait(time.monotonic() + what.get("linger", 1.0))
+    clients.wait(time.monotonic() + what.get("linger", 1.0), all_at_home=what.get("until_all", False))
     figures = {f"p{share:g}": percentile(clients.times, share / 100) for share in (50, 90, 99, 100)}
     print(json.dumps({**clients.counts, **figures, "behind": 1000 * behind}), flush=True)
 

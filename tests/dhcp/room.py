@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 _SERIAL = itertools.count()
 
 
-def run(*command: str, check: bool = True, timeout: float = 20) -> subprocess.CompletedProcess[str]:
+def run(*command: str, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
     if check and done.returncode:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr or done.stdout}")
@@ -91,12 +91,12 @@ class Served:
             self._lines.put(json.loads(line))
         self._lines.put(None)
 
-    def wait_for(self, key: str, value: object = None, timeout: float = 20) -> dict[str, Any]:
+    def wait_for(self, key: str, value: object = None, timeout: float = 60) -> dict[str, Any]:
         """The next line with this key (and value). Raises queue.Empty or RuntimeError."""
         while True:
             line = self._lines.get(timeout=timeout)
             if line is None:
-                raise RuntimeError(f"the server ended: {self.process.wait(5)}")
+                raise RuntimeError(f"the server ended: {self.process.wait(30)}")
             self.notes.append(line)
             if key in line and (value is None or line[key] == value):
                 return line
@@ -140,7 +140,7 @@ def in_the_room(where: Room, command: Sequence[str]) -> Iterator[Served]:
         with suppress(BrokenPipeError):
             process.stdin.close()
         try:
-            process.wait(5)
+            process.wait(30)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait(5)
+            process.wait(30)

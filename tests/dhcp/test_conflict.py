@@ -65,7 +65,17 @@ def test_behind_a_relay_an_echo_tells(tmp_path: Path) -> None:
         relay = where.client()
         for address in ("10.77.0.200/24", f"{SQUATTED}/32"):
             where.inside(relay, "ip", "addr", "add", address, "dev", "eth0")
-        done = dora(where, relay, relay="10.77.0.200", rate=5, seconds=0.4, clients=2)
+        done = dora(
+            where,
+            relay,
+            relay="10.77.0.200",
+            rate=5,
+            seconds=0.4,
+            clients=2,
+            linger=30,
+            until_all=True,
+            patience=30,
+        )
         assert done["acknowledged"] == 2
         assert server.wait_for("kind", "dhcp.conflict")["data"]["address"] == SQUATTED
         assert quarantined(path) == [SQUATTED]
@@ -75,11 +85,11 @@ def test_a_probe_keeps_nobody_else_waiting(tmp_path: Path) -> None:
     """A machine that has its address goes through while others' new addresses are looked up."""
     with room() as where, served(where, tmp_path / "leases.sqlite", "--probe", "--quiet") as server:
         client = where.client()
-        first = dora(where, client, rate=10, seconds=0.1, clients=1, first=0)
+        first = dora(where, client, rate=10, seconds=0.1, clients=1, first=0, linger=30, until_all=True)
         assert first["p50"] > 290  # looked up
-        strangers = where.client()
-        known = json.dumps({"rate": 20, "seconds": 1.5, "clients": 1, "first": 0})
-        new = json.dumps({"rate": 20, "seconds": 1.5, "clients": 1000, "first": 5000})
+        strangers, patient = where.client(), {"linger": 30, "until_all": True, "patience": 30}
+        known = json.dumps({"rate": 20, "seconds": 1.5, "clients": 1, "first": 0, **patient})
+        new = json.dumps({"rate": 20, "seconds": 1.5, "clients": 1000, "first": 5000, **patient})
         program = f"{sys.executable} -m tests.dhcp.dora eth0"
         both = (
             f"ip netns exec {strangers} {program} '{new}' > {tmp_path}/new & "
@@ -89,7 +99,7 @@ def test_a_probe_keeps_nobody_else_waiting(tmp_path: Path) -> None:
         waited, quick = (json.loads((tmp_path / name).read_text()) for name in ("new", "known"))
         assert waited["acknowledged"] == quick["acknowledged"] == 30
         assert waited["p50"] > 290
-        assert quick["p50"] < 100
+        assert quick["p50"] < 250, "a look takes 300 ms"
         assert server.process.poll() is None
 
 
@@ -114,7 +124,9 @@ def storm() -> None:
 
         ask("10.77.0.9", "lo")  # no Ethernet: it counts as free
         looked = [ask(f"10.77.{1 + last // 250}.{last % 250}") for last in range(MOST_PROBES + 10)]
-        await asyncio.sleep(1)
+        async with asyncio.timeout(60):
+            while len(answers) < MOST_PROBES:
+                await asyncio.sleep(0.05)
         ask("10.77.1.1")  # known to be free by now
         print(json.dumps({"looked": looked, "counters": probes.counters, "free": answers.count(False)}))
         probes.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import sqlite3
@@ -17,15 +18,15 @@ from tests.dhcp.leasecheck import Told, judge, told
 from tests.dhcp.room import ROOT, room, served
 
 KILLS = 20
+SEED = int(os.environ.get("PXEBOOT_SEED", "67"))
 
 
 @pytest.mark.net
-@pytest.mark.timeout(300)
 def test_twenty_kills_in_the_middle_of_a_storm_break_no_promise(tmp_path: Path) -> None:
     """Leases of 3 s among twice as many machines as addresses, so that they change hands all the time."""
     path, log = tmp_path / "leases.sqlite", tmp_path / "told"
     log.touch()
-    chance = random.Random()
+    chance = random.Random(SEED)
     with room() as where:
         client = where.client()
         for number in range(KILLS):
@@ -41,16 +42,16 @@ def test_twenty_kills_in_the_middle_of_a_storm_break_no_promise(tmp_path: Path) 
                 )  # fmt: skip
                 try:
                     before = log.stat().st_size
-                    deadline = time.monotonic() + 20
+                    deadline = time.monotonic() + 60
                     while log.stat().st_size == before and time.monotonic() < deadline:
                         time.sleep(0.005)
                     time.sleep(chance.uniform(0, 0.8))
                     server.process.send_signal(signal.SIGKILL)
-                    server.process.wait(5)
+                    server.process.wait(30)
                     time.sleep(0.2)  # for what was on its way
                 finally:
                     clients.kill()
-                    clients.wait(5)
+                    clients.wait(30)
             assert judge(path, told(log)) == [], f"after kill {number + 1}"
     history = told(log)
     assert len(history) > KILLS * 10

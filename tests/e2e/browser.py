@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from types import TracebackType
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
 CHROMIUM = "/usr/bin/chromium"
+LIMIT = 60_000  # ms; Playwright's own 5 s for what is expected are few on a busy machine
 FLAGS = [
     "--no-sandbox",  # root
     "--disable-gpu",
@@ -34,7 +35,8 @@ class Browser:
         self._playwright = sync_playwright().start()
         self._browser = self._playwright.chromium.launch(executable_path=self._wrapper, args=FLAGS)
         self.page = self._browser.new_page(locale="en-GB", viewport={"width": 1280, "height": 900})
-        self.page.set_default_timeout(30_000)
+        self.page.set_default_timeout(LIMIT)
+        expect.set_options(timeout=LIMIT)
         return self
 
     def __exit__(

@@ -25,9 +25,9 @@ from pxeboot.lab.room import Room
 from pxeboot.lab.server import Server, Value
 
 AT_ONCE = 2
-MENU_LIMIT = 120.0  # seconds from power-on; 6 to 15 on an idle machine
-AGENT_LIMIT = 240.0
-JOURNAL_LIMIT = 10.0
+MENU_LIMIT = 600.0  # seconds from power-on; 6 to 15 on an idle machine
+AGENT_LIMIT = 600.0
+JOURNAL_LIMIT = 60.0
 US = "10.77.0.1"
 THEM = "10.77.0.3"
 MENU = r"is not registered"
@@ -174,6 +174,7 @@ class Network:
             raise LabError("\n".join(parts)) from None
         finally:
             machine.power_off()
+        self.wire.catch_up()
         heard = self.wire.of(spec.mac)
         text = self.wire.text(spec.mac)
         (self.room.directory / f"{cell.name}.dialogue.txt").write_text(text + "\n")
@@ -187,7 +188,7 @@ class Network:
             console.expect(r"Press Ctrl-B for the iPXE command line", MENU_LIMIT)
             console.send("\x02")
             for line in cell.chain.splitlines():
-                console.answer(r"iPXE>", line, 30)
+                console.answer(r"iPXE>", line, 120)
         console.expect(MENU, MENU_LIMIT)
         took("menu")
         if not cell.registers:

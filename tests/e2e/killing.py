@@ -29,12 +29,12 @@ MIB = 1 << 20
 SIZE = 48 * MIB
 PART = disks.Partition(disks.LINUX, 1, 46, "data")
 IMAGE = "debian"
-LIMIT = 90.0  # seconds that an operation may take with all its kills
+LIMIT = 240.0  # seconds that an operation may take with all its kills
 SETTINGS: dict[str, dict[str, Any]] = {
     "dhcp": {"conflict_probe": False},
     "multicast": {"rate_mbit": 400.0, "gather_seconds": 1.0},
     "registration": {"name_template": "PC-##", "auto_approve": True},
-    "tasks": {"silence_seconds": 20, "boot_seconds": 30},
+    "tasks": {"silence_seconds": 20, "boot_seconds": 60},
 }
 
 
@@ -204,7 +204,7 @@ class KillRoom:
         self.revive()
         for seat in seats:
             with contextlib.suppress(LabError):  # the server died while the host was on its way to its disk
-                seat.sim().wait_off(60)
+                seat.sim().wait_off(180)
         self.learn()
         self.check_end(found)
         self.check()

@@ -22,7 +22,7 @@ from tests.imaging.customise.windows import NAMES, value
 from tests.imaging.disks import MIB, run
 from tests.imaging.matrix.filesystems import fat_facts
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(2400)]
 
 LARGER = dualboot.SIZE + 640 * MIB
 HOST = "b204-07"
@@ -56,7 +56,7 @@ def test_windows_and_linux_go_round_to_a_larger_disk(
     done = classroom.follow(deployed, STAGE_LIMIT)
     assert done["state"] == "done", done
     assert done["tasks"][0]["verified"]
-    assert target.sim().wait_off(60)[-1].kind == "local"
+    assert target.sim().wait_off(180)[-1].kind == "local"
 
     the_table_is_the_source_s_with_two_larger_partitions(source.disk, target.disk)
     the_loaders_are_there(source.disk, target.disk, tmp_path)

@@ -20,7 +20,7 @@ from tests.e2e.dialogues import (
 )
 from tests.e2e.firmware import THEM, US, Cell, Network, Outcome, Talk, network
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(2400)]
 
 
 # --- somebody else's DHCP server on our own machine: port 67 is its, 4011 is ours --------------------------

@@ -28,7 +28,7 @@ from tests.e2e.dialogues import (
 )
 from tests.e2e.firmware import THEM, US, Cell, Network, Outcome, network
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(2400)]
 
 
 # --- our own network: mode full ----------------------------------------------------------------------------

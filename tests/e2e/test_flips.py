@@ -15,7 +15,7 @@ import pytest
 from pxeboot.lab.errors import LabError
 from tests.e2e.killing import IMAGE, KillRoom
 
-pytestmark = [pytest.mark.net, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.net
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from tests.e2e.killing import KillRoom, Moment, children, tear
 KILLS = int(os.environ.get("PXEBOOT_KILLS", "12"))
 SEED = int(os.environ.get("PXEBOOT_SEED", "4"))
 
-pytestmark = [pytest.mark.net, pytest.mark.timeout(240 + 30 * KILLS)]
+pytestmark = [pytest.mark.net, pytest.mark.timeout(600 + 60 * KILLS)]
 
 
 @pytest.fixture(scope="module")

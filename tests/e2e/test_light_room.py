@@ -22,13 +22,13 @@ from pxeboot.lab import disks, guest, netns, processes
 from pxeboot.lab.classroom import ApiProblem, Classroom, Seat
 from tests.e2e.browser import Browser
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
-STAGE_LIMIT = 180.0
+STAGE_LIMIT = 300.0
 # Slow enough that something can happen in the middle of a deploy.
 SETTINGS = {
-    "multicast": {"rate_mbit": 250.0, "gather_seconds": 3.0},
-    "tasks": {"silence_seconds": 10, "boot_seconds": 30},
+    "multicast": {"rate_mbit": 160.0, "gather_seconds": 3.0},
+    "tasks": {"silence_seconds": 30, "boot_seconds": 120},
 }
 
 
@@ -52,7 +52,7 @@ class LightRoom:
     def at_rest(self, seats: list[Seat]) -> None:
         """Wait until these hosts have come to their own disks."""
         for seat in seats:
-            seat.sim().wait_off(60)
+            seat.sim().wait_off(180)
 
     def holds(self, seat: Seat) -> None:
         """The disk of a seat is the reference's, apart from what was customised: read without the agent."""
@@ -69,7 +69,7 @@ def read_file(disk: Path, path: str) -> str:
 def debugfs(disk: Path, command: str, *flags: str) -> str:
     """What debugfs prints for a command on the root file system of a disk image."""
     argv = ["debugfs", *flags, "-R", command, f"{disk}?offset={guest.ROOT_PART.offset}"]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=30, check=True).stdout
+    return subprocess.run(argv, capture_output=True, text=True, timeout=120, check=True).stdout
 
 
 def change_files(disk: Path) -> None:
@@ -158,13 +158,13 @@ def test_a_deploy_scheduled_in_the_browser_sends_only_what_changed(room: LightRo
         page.get_by_label("Group").select_option("B204")
         page.get_by_label("Image version").select_option("debian@1")
         page.get_by_label("Time zone").fill("UTC")
-        soon = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time.time() + 60))
+        soon = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time.time() + 30))
         page.locator('input[name="at"]').fill(soon)
         page.get_by_role("button", name="Deploy").click()
         page.wait_for_url("**/schedules")
         # The page follows by itself: when the schedule has run, its row leads to the operation.
         link = page.locator("#schedules tbody a")
-        link.wait_for(timeout=90_000)
+        link.wait_for(timeout=180_000)
         identifier = link.get_attribute("href").rsplit("/", 1)[1]
         link.click()
         for seat in room.seats:
@@ -194,7 +194,7 @@ def test_a_reset_sent_twice_by_curl_with_one_key_runs_once(room: LightRoom) -> N
             "-H", "Content-Type: application/json", "-d", '{"image": "debian@1"}',
         ]  # fmt: skip
         answer: dict[str, Any] = json.loads(
-            processes.run(command, timeout=30, namespace=classroom.technician)
+            processes.run(command, timeout=120, namespace=classroom.technician)
         )
         return answer
 
@@ -285,7 +285,7 @@ def test_an_unknown_image_is_one_sentence_in_cli_and_api(room: LightRoom) -> Non
     environment = {**server.environment(), "PXEBOOT_CONFIG": str(server.config)}
     ran = netns.call(
         room.classroom.room.server,
-        lambda: subprocess.run(command, env=environment, capture_output=True, timeout=60, check=False),
+        lambda: subprocess.run(command, env=environment, capture_output=True, timeout=120, check=False),
     )
     assert ran.returncode == 4
     assert ran.stderr.decode().strip().startswith("pxeboot: There is no image 'debain'")

@@ -21,7 +21,7 @@ from pxeboot.bootenv import cpio
 from pxeboot.lab import processes
 from tests.imaging.disks import MIB, run
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 SECTOR = 512
 SIZE = 96 * MIB
@@ -95,7 +95,7 @@ def embed_grub(path: Path, scratch: Path) -> None:
         file.write(core)
 
 
-def boot(disk: Path, folder: Path, limit: float = 90) -> bytes:
+def boot(disk: Path, folder: Path, limit: float = 300) -> bytes:
     """Run a PC with a BIOS until it restarts; what it wrote to its serial line."""
     serial = folder / "serial"
     argv = [processes.need("qemu-system-x86_64"), "-machine", "q35", "-accel", "tcg", "-cpu", "qemu64"]

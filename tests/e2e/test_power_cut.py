@@ -24,7 +24,7 @@ from tests.e2e.test_light_room import SETTINGS, STAGE_LIMIT, receiving
 from tests.forgetful import ForgetfulDisk
 from tests.imaging.disks import MIB, run
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(2400)]
 
 SIZE, FILES = 256 * MIB, 120
 VICTIM = "victim"
@@ -89,7 +89,7 @@ def test_a_machine_loses_its_power_in_mid_write_and_when_it_is_done(
         machine.console.expect(r"agent: then=", AGENT_LIMIT)
         machine.kill()
         assert disk.cut() == 0, "done was said before all was on the medium"
-    done = classroom.follow(deployed, 30)
+    done = classroom.follow(deployed, 120)
     assert done["state"] == "done", done
     task = done["tasks"][0]
     assert (task["attempt"], task["verified"]) == (2, True)

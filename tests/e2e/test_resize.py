@@ -20,7 +20,7 @@ from pxeboot.lab.machine import OVMF
 from tests.imaging.agent.test_afterwards import captured, files, partition, put_down, source
 from tests.imaging.disks import run
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).resolve().parents[2]
 MIB = 1 << 20
@@ -98,7 +98,7 @@ def boot(folder: Path, kernel: Path, disks: list[Path]) -> str:
     with open(folder / "qemu.log", "wb") as log:
         process = processes.spawn(argv, stdout=log, stderr=log)
     try:
-        process.wait(360)
+        process.wait(600)
     except subprocess.TimeoutExpired:
         pass
     finally:

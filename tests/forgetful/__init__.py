@@ -16,7 +16,7 @@ from types import TracebackType
 from pxeboot.lab import processes
 
 _ROOT = Path(__file__).resolve().parents[2]
-_SECONDS = 20.0
+_SECONDS = 60.0
 
 
 class ForgetfulDisk:
@@ -66,11 +66,11 @@ class ForgetfulDisk:
         if self._process is None:
             return 0
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(60)
         self._process = None
         # A loop device of a process that died a moment ago may still hold it: take it out of the tree.
         with contextlib.suppress(subprocess.TimeoutExpired):
-            subprocess.run(["umount", "--lazy", str(self.path)], check=True, timeout=10)
+            subprocess.run(["umount", "--lazy", str(self.path)], check=True, timeout=60)
         return self.at_stake
 
     def __enter__(self) -> ForgetfulDisk:

@@ -20,7 +20,7 @@ from dhcp.packet import MessageType, Packet, PacketError
 from tests.dhcp.conversation import plain, pxe
 from tests.fuzz.mutate import dhcp_seeds, mutate, tftp_seeds
 
-_PATIENCE = 3.0
+_PATIENCE = 20.0
 
 
 def bound(address: str, port: int = 0) -> socket.socket:

@@ -163,7 +163,7 @@ def test_mutated_captures(tmp_path: Path) -> None:
 
 
 @pytest.mark.fuzz
-@pytest.mark.timeout(60 + STORM // 100)
+@pytest.mark.timeout(300 + STORM // 50)
 def test_a_storm_of_mutated_captures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rate = storm(STORM, tmp_path / "leases.sqlite")
     with capsys.disabled():

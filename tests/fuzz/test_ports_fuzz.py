@@ -40,15 +40,15 @@ class Servers:
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
-            return self._process.wait(10)
+            return self._process.wait(60)
         finally:
             self._process.kill()
-            self._process.wait(10)
+            self._process.wait(60)
 
 
 @pytest.mark.net
 @pytest.mark.fuzz
-@pytest.mark.timeout(60 + STORM // 100)
+@pytest.mark.timeout(300 + STORM // 50)
 def test_no_datagram_harms_the_servers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "shimx64.efi").write_bytes(bytes(100_000))
     (tmp_path / "boot.txt").write_text("one\ntwo\n" * 100)
@@ -61,7 +61,7 @@ def test_no_datagram_harms_the_servers(tmp_path: Path, capsys: pytest.CaptureFix
 
             def attack(count: int, seed: int) -> dict[str, Any]:
                 command = (sys.executable, "-m", "tests.fuzz.attack", "10.77.0.1", "10.77.0.210")
-                done = where.inside(attacker, *command, str(count), str(seed), timeout=30 + STORM // 200)
+                done = where.inside(attacker, *command, str(count), str(seed), timeout=200 + STORM // 100)
                 found: dict[str, Any] = json.loads(done.stdout)
                 return found
 

@@ -19,7 +19,7 @@ import pytest
 
 from imaging.disk.loop import loop_device
 
-_SECONDS = 15.0
+_SECONDS = 60.0
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ from imaging.store import ChunkStore
 from tests.imaging import disks
 from tests.imaging.disks import MIB, PARTITIONS, put, run
 
-pytestmark = [pytest.mark.disk, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.disk
 
 
 def captured(disk: Path | str, store: ChunkStore, **options: object) -> Manifest:

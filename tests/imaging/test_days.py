@@ -14,7 +14,7 @@ from tests.imaging.disks import run
 from tests.imaging.matrix.filesystems import mounted
 from tests.imaging.matrix.way import START, captured, device, partitioned
 
-pytestmark = [pytest.mark.disk, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.disk
 
 #: For each: megabytes, commands that make, mount and check it, and the days. NTFS has the light one only:
 #: ntfs-3g strews the directories over the disk, and a heavy day changes most of them (docs/benchmarks.md).

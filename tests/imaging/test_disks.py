@@ -254,7 +254,7 @@ def test_the_host_name_is_set_and_nothing_else(
     assert {name: extract(source, name, tmp_path).read_bytes() for name in before} == before
     assert str(scratch) not in Path("/proc/self/mounts").read_text()
     assert list(scratch.iterdir()) == []
-    deadline = time.monotonic() + 5  # somebody else's blkid may hold the loop device for a moment
+    deadline = time.monotonic() + 60  # somebody else's blkid may hold the loop device for a moment
     while str(source) in run("losetup", "-a"):
         assert time.monotonic() < deadline, "a loop device was left behind"
         time.sleep(0.05)

@@ -63,7 +63,7 @@ def running(where: Room, namespace: str, *command: str) -> Iterator[subprocess.P
     finally:
         process.terminate()
         try:
-            process.communicate(timeout=5)
+            process.communicate(timeout=30)
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()

@@ -75,10 +75,10 @@ def foreign(where: Room, start: Callable[[Path], tuple[str, ...]], folder: Path)
         # Its output must be read, or it stops at a full pipe; it is ready when port 67 is bound.
         heard: queue.Queue[str] = queue.Queue()
         threading.Thread(target=_drain, args=(process, heard), daemon=True).start()
-        for _ in range(100):
-            if ":67" in where.inside(where.server, "ss", "-Hlun").stdout:
-                break
+        deadline = time.monotonic() + 60
+        while ":67" not in where.inside(where.server, "ss", "-Hlun").stdout:
             assert process.poll() is None, "".join(heard.queue)
+            assert time.monotonic() < deadline, "".join(heard.queue)
             time.sleep(0.1)
         yield
 

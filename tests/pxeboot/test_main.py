@@ -16,14 +16,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.ports import free_port
+
 # A start takes about 2 s of one core; tests share the machine with others.
-START_SECONDS = 30.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+START_SECONDS = 100.0
 
 
 class Daemon:
@@ -66,7 +62,7 @@ class Daemon:
     def stop(self) -> float:
         begun = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait(15)
+        self.process.wait(60)
         return time.monotonic() - begun
 
 
@@ -90,7 +86,7 @@ def daemon(data_dir: Path) -> Iterator[Daemon]:
 def test_first_start_then_a_clean_stop_with_open_streams(daemon: Daemon) -> None:
     headers = {"Authorization": f"Bearer {daemon.token()}"}
     assert stat.S_IMODE((daemon.data_dir / "cli.token").stat().st_mode) == 0o600
-    client = httpx.Client(base_url=daemon.url, headers=headers, timeout=20)
+    client = httpx.Client(base_url=daemon.url, headers=headers, timeout=60)
     with (
         client.stream("GET", "/api/v1/events/stream") as stream,
         socket.create_connection(("127.0.0.1", daemon.port)) as half,
@@ -100,7 +96,7 @@ def test_first_start_then_a_clean_stop_with_open_streams(daemon: Daemon) -> None
         half.sendall(b"PUT /agent/v1/tasks/x/chunks HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
         seconds = daemon.stop()
     assert daemon.process.returncode == 0
-    assert seconds < 6  # 3 s on a machine of its own
+    assert seconds < 20  # then systemd would kill it (TimeoutStopSec); 3 s on a machine of its own
     output, log = daemon.process.communicate()
     password = (daemon.data_dir / "first-password").read_text().strip()
     assert f"password {password}" in output
@@ -109,14 +105,14 @@ def test_first_start_then_a_clean_stop_with_open_streams(daemon: Daemon) -> None
 
 def test_what_was_known_before_a_kill_is_known_after(daemon: Daemon) -> None:
     headers = {"Authorization": f"Bearer {daemon.token()}"}
-    made = httpx.post(f"{daemon.url}/api/v1/groups", json={"name": "B204"}, headers=headers, timeout=20)
+    made = httpx.post(f"{daemon.url}/api/v1/groups", json={"name": "B204"}, headers=headers, timeout=60)
     assert made.status_code == 201, made.text
     daemon.process.kill()
-    daemon.process.wait(10)
+    daemon.process.wait(60)
     again = Daemon(daemon.data_dir, daemon.port)
     try:
         again.wait_until_ready()
-        groups = httpx.get(f"{daemon.url}/api/v1/groups", headers=headers, timeout=20).json()
+        groups = httpx.get(f"{daemon.url}/api/v1/groups", headers=headers, timeout=60).json()
         assert [group["name"] for group in groups["items"]] == ["B204"]
         again.stop()
         output, _log = again.process.communicate()

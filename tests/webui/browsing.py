@@ -36,12 +36,12 @@ def page(app: FastAPI, services: Services, tmp_path: Path) -> Iterator[Page]:
     namespace = f"webui{os.getpid()}"
     netns.create(namespace)
     try:
-        subprocess.run(["ip", "-n", namespace, "link", "set", "lo", "up"], check=True, timeout=10)
+        subprocess.run(["ip", "-n", namespace, "link", "set", "lo", "up"], check=True, timeout=60)
         listener = netns.call(namespace, _listen)
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not server.started and time.monotonic() < deadline:
             time.sleep(0.02)
         with services.write() as session:
@@ -54,6 +54,6 @@ def page(app: FastAPI, services: Services, tmp_path: Path) -> Iterator[Page]:
             yield browser.page
         services.journal.close_subscriptions()  # live pages hold the server otherwise
         server.should_exit = True
-        thread.join(10)
+        thread.join(60)
     finally:
         netns.remove(namespace)

@@ -23,11 +23,11 @@ def test_files_are_listed_and_imported(services: Services, ada: TestClient, send
     assert "Nothing lies there" in ada.get("/images").text
     page = send("/exchange/export", image="debian@1", format="bundle").text
     assert "Export debian@1 to debian-1.pxi" in page
-    services.jobs.wait(services.jobs.list(kind="export")[0].id, 30)
+    services.jobs.wait(services.jobs.list(kind="export")[0].id, 90)
     assert 'data-file="debian-1.pxi"' in ada.get("/images").text
     page = send("/exchange/import", path="debian-1.pxi", image="copy").text
     assert "Import debian-1.pxi as copy" in page
-    assert services.jobs.wait(services.jobs.list(kind="import")[0].id, 30).result["version"] == "copy@1"
+    assert services.jobs.wait(services.jobs.list(kind="import")[0].id, 90).result["version"] == "copy@1"
     assert "is not the name of a file inside" in send("/exchange/import", path="../x.raw", image="copy").text
     assert "exists already" in send("/exchange/export", image="debian@1", format="bundle").text
 

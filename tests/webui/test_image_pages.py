@@ -100,7 +100,7 @@ def test_an_image_s_defaults_are_a_form_that_comes_back(shelf: Services, ada: Te
     assert "one of the 2 newest" in plan
     job = send("/store/prune")
     job_id = str(job.url).rsplit("/", 1)[1]
-    shelf.jobs.wait(job_id, 20)
+    shelf.jobs.wait(job_id, 90)
     done = ada.get(f"/jobs/{job_id}").text
     assert 'data-state="done"' in done
     assert "linux@1" in done
@@ -109,7 +109,7 @@ def test_an_image_s_defaults_are_a_form_that_comes_back(shelf: Services, ada: Te
 def test_verify_shows_what_is_damaged(shelf: Services, ada: TestClient, send: Any) -> None:
     spoil(shelf, "d")
     job_id = str(send("/store/verify", image="linux@3").url).rsplit("/", 1)[1]
-    shelf.jobs.wait(job_id, 20)
+    shelf.jobs.wait(job_id, 90)
     page = ada.get(f"/jobs/{job_id}").text
     assert "linux@3" in page
     assert "is damaged" in page

@@ -30,7 +30,7 @@ def folder(services: Services) -> Path:
 def ended(services: Services, answer: httpx.Response) -> JobView:
     assert answer.status_code == 202, answer.text
     assert answer.headers["Location"] == f"/api/v1/jobs/{answer.json()['id']}"
-    return services.jobs.wait(answer.json()["id"], 60)
+    return services.jobs.wait(answer.json()["id"], 90)
 
 
 def exported(ask: Ask, services: Services, **order: str) -> JobView:
@@ -206,11 +206,11 @@ def test_an_export_that_is_cancelled_leaves_nothing(ask: Ask, services: Services
     real = services.exchange._export
 
     def slow(job, *rest):  # type: ignore[no-untyped-def]
-        job.wait(20)
+        job.wait(60)
         return real(job, *rest)
 
     services.exchange._export = slow  # type: ignore[method-assign]
     answer = ask("POST", "/exchange:export", json={"image": "debian", "to": "x.raw", "format": "raw"})
     ask("DELETE", f"/jobs/{answer.json()['id']}")
-    assert services.jobs.wait(answer.json()["id"], 30).state == "cancelled"
+    assert services.jobs.wait(answer.json()["id"], 90).state == "cancelled"
     assert os.listdir(folder) == []

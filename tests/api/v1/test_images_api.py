@@ -31,7 +31,7 @@ def ended(services: Services, answer: httpx.Response) -> dict[str, Any]:
     """The job that a request started, at its end."""
     assert answer.status_code == 202, answer.text
     assert answer.headers["Location"] == f"/api/v1/jobs/{answer.json()['id']}"
-    view = services.jobs.wait(answer.json()["id"], 20)
+    view = services.jobs.wait(answer.json()["id"], 90)
     assert view.state == "done", view.error
     return view.result
 
@@ -241,11 +241,11 @@ def test_the_store_looks_after_itself_when_nothing_happens(shelf: Services, ask:
     assert shelf.jobs.list() == []  # machines were at work a moment ago
     shelf.keeper.tick(later + timedelta(minutes=11))
     scrub = shelf.jobs.list()[0]
-    assert (scrub.kind, shelf.jobs.wait(scrub.id, 20).result["complete"]) == ("scrub", True)
+    assert (scrub.kind, shelf.jobs.wait(scrub.id, 90).result["complete"]) == ("scrub", True)
     assert shelf.journal.flush()
     shelf.keeper.tick(later + timedelta(minutes=30))
     recompress = shelf.jobs.list()[0]
-    assert (recompress.kind, shelf.jobs.wait(recompress.id, 20).state) == ("recompress", "done")
+    assert (recompress.kind, shelf.jobs.wait(recompress.id, 90).state) == ("recompress", "done")
     assert shelf.journal.flush()
     shelf.keeper.tick(later + timedelta(minutes=50))
     assert [job.kind for job in shelf.jobs.list()] == ["recompress", "scrub"]  # nothing is due
@@ -266,7 +266,7 @@ def test_a_scrub_makes_way_for_a_prune(shelf: Services, ask: Ask, monkeypatch: p
     assert again["id"] == scrub["id"]
     assert ask("POST", "/store:scrub", json={"restart": True}).status_code == 409
     ended(shelf, ask("POST", "/store:prune"))
-    view = shelf.jobs.wait(scrub["id"], 20)
+    view = shelf.jobs.wait(scrub["id"], 90)
     assert (view.state, view.error) == ("cancelled", "It made way: Prune the image store.")
     assert begun == [20e6]
 

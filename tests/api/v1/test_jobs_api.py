@@ -16,7 +16,7 @@ Ask = Callable[..., httpx.Response]
 
 
 def test_jobs_are_listed_shown_and_cancelled(ask: Ask, services: Services) -> None:
-    view = services.jobs.start("verify", "Verify debian@1", lambda handle: {"stopped": handle.wait(20)})
+    view = services.jobs.start("verify", "Verify debian@1", lambda handle: {"stopped": handle.wait(60)})
     listed = ask("GET", "/jobs", by="viewer").json()["items"]
     assert [(item["id"], item["title"]) for item in listed] == [(view.id, "Verify debian@1")]
     assert ask("GET", "/jobs?kind=prune").json()["items"] == []
@@ -25,7 +25,7 @@ def test_jobs_are_listed_shown_and_cancelled(ask: Ask, services: Services) -> No
     assert ask("DELETE", f"/jobs/{view.id}", by=None).status_code == 401
     answer = ask("DELETE", f"/jobs/{view.id}")
     assert answer.status_code == 202
-    assert services.jobs.wait(view.id, 5).state == "cancelled"
+    assert services.jobs.wait(view.id, 30).state == "cancelled"
     assert ask("DELETE", f"/jobs/{view.id}").json()["error"] == "It was cancelled by admin."
     unknown = ask("GET", "/jobs/nothing")
     assert (unknown.status_code, unknown.json()["code"]) == (404, "job-not-found")
@@ -35,7 +35,7 @@ async def test_a_job_is_followed_to_its_end(services: Services) -> None:
     go_on = threading.Event()
 
     def work(handle: object) -> dict[str, object]:
-        go_on.wait(10)
+        go_on.wait(60)
         return {"bad": 0}
 
     view = services.jobs.start("verify", "Verify", work)

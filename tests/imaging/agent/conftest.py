@@ -61,7 +61,7 @@ def run_agent(room: Room, tmp_path: Path) -> RunAgent:
     """Run one boot of a simulated host: (exit status, then, everything printed)."""
 
     def run_it(
-        *, disk: Path | str | None = None, cmdline: str | None = None, types: str = "", patience: float = 5.0
+        *, disk: Path | str | None = None, cmdline: str | None = None, types: str = "", patience: float = 20.0
     ) -> tuple[int, str, str]:
         path = disk or tmp_path / "disk.img"
         if "," not in str(path) and not Path(path).exists():

@@ -23,6 +23,7 @@ from imaging.errors import ChunkInvalid, ChunkMissing, ImagingError, ManifestMis
 from imaging.manifest import Manifest
 from imaging.peers.tracker import Tracker
 from imaging.store import ChunkStore
+from tests.ports import free_port
 
 Json = dict[str, Any]
 
@@ -69,7 +70,7 @@ class Room:
         self.hellos: list[Json] = []
         self.sent: Callable[[], int | None] = lambda: None  # datagrams of the multicast sender
         self.lock = threading.Lock()
-        self._address, self._port = address, port
+        self._address, self._port = address, port or free_port()
         self._http: ThreadingHTTPServer | None = None
         self._thread: threading.Thread | None = None
         self.start()

@@ -3,7 +3,8 @@ stdout.
 
 ``python -m tests.imaging.agent.serve ADDRESS PORT STORE DISK``: captures DISK, then knows ``session
 {…}|null``, ``peers {…}|null``, ``sent N`` (datagrams of the multicast sender), ``boot`` (→ a kernel command
-line for one deploy), ``outcomes``, ``told`` (→ chunks given, reasons why not by multicast, neighbours left).
+line for one deploy), ``outcomes``, ``told`` (→ chunks given, reasons why not by multicast,
+bytes that one had from neighbours, neighbours left).
 """
 
 import json
@@ -34,6 +35,7 @@ def main() -> None:
             answer = {
                 "chunks": room.chunks_served,
                 "reasons": sorted({str(body["way_reason"]) for body in room.progress}),
+                "peers": max([int(body["bytes_peers"]) for body in room.progress], default=0),
                 "left": [left for body in room.hellos for left in body["left"]],
             }
         elif command == "boot":

@@ -14,7 +14,7 @@ from tests.imaging.agent.images import blank
 from tests.imaging.agent.test_net import CHUNKS, SESSION, Site
 from tests.imaging.multicast.room import net_room
 
-pytestmark = [pytest.mark.net, pytest.mark.timeout(110)]
+pytestmark = pytest.mark.net
 
 WHOLE = CHUNKS * 300_000  # bytes on the wire, about
 

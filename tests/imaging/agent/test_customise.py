@@ -15,7 +15,7 @@ from tests.imaging.agent.room import Room
 from tests.imaging.customise import windows
 from tests.imaging.customise.places import linux, make_disk, mounted, nothing_left
 
-pytestmark = [pytest.mark.disk, pytest.mark.timeout(110)]
+pytestmark = pytest.mark.disk
 
 KINDS = ["ext4", "ntfs"]
 

@@ -11,7 +11,7 @@ from tests.imaging.agent.conftest import RunAgent
 from tests.imaging.agent.images import blank, partitions
 from tests.imaging.agent.room import Room
 
-pytestmark = [pytest.mark.disk, pytest.mark.timeout(110)]
+pytestmark = pytest.mark.disk
 
 SIZE = 64 << 20
 

@@ -13,7 +13,7 @@ import pytest
 from tests.imaging.agent.images import blank
 from tests.imaging.multicast.room import NetRoom, lines_until, net_room, start_sender
 
-pytestmark = [pytest.mark.net, pytest.mark.timeout(110)]
+pytestmark = pytest.mark.net
 
 CHUNKS = 64
 SESSION = {
@@ -53,7 +53,7 @@ class Site:
             "interface": "10.9.0.1", "rate_mbit": 60, "gather_seconds": 1, "expected": None, **changes,
         }  # fmt: skip
         process = start_sender(self.room, order)
-        lines_until(process, "started", 10)
+        lines_until(process, "started", 60)
         return process
 
     def agent(self, host: int, disk: Path) -> "subprocess.Popen[str]":
@@ -64,7 +64,7 @@ class Site:
 
     def finish(self, *agents: "subprocess.Popen[str]") -> list[dict[str, Any]]:
         for agent in agents:
-            out, _ = agent.communicate(timeout=80)
+            out, _ = agent.communicate(timeout=200)
             assert agent.returncode == 0, out
         outcomes: list[dict[str, Any]] = self.tell("outcomes")
         assert len(outcomes) == len(agents)
@@ -73,6 +73,14 @@ class Site:
 
     def same(self, *disks: Path) -> bool:
         return all(disk.read_bytes() == self.source.read_bytes() for disk in disks)
+
+
+def written(disk: Path, mebibytes: int) -> None:
+    """Wait until so much is on a disk that was blank."""
+    deadline = time.monotonic() + 90
+    while disk.stat().st_blocks * 512 < mebibytes << 20:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -95,21 +103,19 @@ def test_two_hosts_hear_one_stream(site: Site) -> None:
 def test_a_session_nobody_hears_is_left_for_http(site: Site) -> None:
     site.tell(f"session {json.dumps(SESSION)}")  # and no sender
     disk = blank(site.path / "disk.img", CHUNKS << 20)
-    start = time.monotonic()
     (outcome,) = site.finish(site.agent(0, disk))
     assert site.same(disk)
     assert outcome["bytes_multicast"] == 0
-    assert 3 < outcome["seconds"]["receive"] + outcome["seconds"]["scan"] < 20
-    assert time.monotonic() - start < 40
+    assert 3 < outcome["seconds"]["receive"] + outcome["seconds"]["scan"] < 60
 
 
 def test_a_sender_killed_in_mid_stream_and_a_new_session(site: Site) -> None:
     site.tell(f"session {json.dumps(SESSION)}")
-    sender = site.sender(gather_seconds=0, rate_mbit=30)
+    sender = site.sender(gather_seconds=0, rate_mbit=15)
     disk = blank(site.path / "disk.img", CHUNKS << 20)
     agent = site.agent(0, disk)
-    lines_until(sender, "sweep-started", 20)
-    time.sleep(1.5)
+    lines_until(sender, "sweep-started", 60)
+    written(disk, 4)
     sender.kill()
     site.tell("session null")
     (outcome,) = site.finish(agent)
@@ -125,10 +131,7 @@ def test_a_host_killed_in_mid_deploy_resumes_and_its_neighbour_does_not_notice(s
     site.sender(expected=2, rate_mbit=40)
     disks = [blank(site.path / f"disk-{n}.img", CHUNKS << 20) for n in range(2)]
     first, second = (site.agent(n, disk) for n, disk in enumerate(disks))
-    deadline = time.monotonic() + 30
-    while disks[0].stat().st_blocks * 512 < 16 << 20:  # a quarter is written
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    written(disks[0], 16)
     first.kill()
     again = site.agent(0, disks[0])
     # They come in the order in which they end, and a resumed host may well be the first.

@@ -35,7 +35,7 @@ from tests.imaging.matrix.trees import describe
 from tests.imaging.matrix.way import device
 from tests.imaging.resize.samples import check
 
-pytestmark = [pytest.mark.disk, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.disk, pytest.mark.timeout(1200)]
 
 ROOT, NTFS = 3, 4
 HIVE = "Windows/System32/config/SYSTEM"
@@ -96,7 +96,7 @@ def manifest(room: Room, source: Path) -> Manifest:
 
 @contextmanager
 def agent(room: Room, disk: Path) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "imaging.agent", "--simulated", "--disk", str(disk), "--patience", "5"]
+    command = [sys.executable, "-m", "imaging.agent", "--simulated", "--disk", str(disk), "--patience", "20"]
     process = subprocess.Popen(
         [*command, "--cmdline", room.cmdline()], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -120,7 +120,7 @@ def boot(room: Room, disk: ForgetfulDisk, stop: int = 0) -> int:
             time.sleep(0.01)
     # Dead before its disk is: it must not hear of an error. Waiting for it comes last, its disk may hold it.
     lost = disk.cut() if heard.lost < 0 else heard.lost
-    process.wait(20)
+    process.wait(60)
     assert heard.lost >= 0 or disk.stopped, f"the agent ended with {process.returncode}: {heard}"
     return lost
 

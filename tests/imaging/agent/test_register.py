@@ -87,7 +87,7 @@ def test_a_server_that_cannot_be_reached_is_status_1(room: Room, run_agent: RunA
 def test_the_program_refuses_to_touch_a_machine_it_did_not_boot(room: Room) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "imaging.agent", "--cmdline", room.cmdline()],
-        capture_output=True, text=True, timeout=30, check=False, cwd=Path(__file__).parents[3],
+        capture_output=True, text=True, timeout=100, check=False, cwd=Path(__file__).parents[3],
     )  # fmt: skip
     assert done.returncode == 2
     assert "not the pxeboot boot environment" in done.stderr
@@ -102,7 +102,7 @@ def test_the_program_as_a_simulated_host(room: Room, tmp_path: Path) -> None:
         [sys.executable, "-m", "imaging.agent", "--cmdline", room.cmdline(mode="register-full"),
          "--simulated", "--disk", str(disk), "--inventory", str(tmp_path / "inventory.json"),
          "--log", str(log)],
-        input="\n\n\n", capture_output=True, text=True, timeout=60, check=False,
+        input="\n\n\n", capture_output=True, text=True, timeout=100, check=False,
         cwd=Path(__file__).parents[3],
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -74,7 +74,7 @@ def mounted(path: Path, number: int, kinds: list[str], options: str = "") -> Ite
         try:
             yield place
         finally:
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 60
             while True:
                 try:
                     run("umount", place)
@@ -91,7 +91,7 @@ def mounted(path: Path, number: int, kinds: list[str], options: str = "") -> Ite
 
 def _wait_until_free(device: str) -> None:
     """A parallel test's mount namespace may hold a copy of our mount for a while."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
         try:
             os.close(os.open(device, os.O_RDONLY | os.O_EXCL))
@@ -129,7 +129,7 @@ def linux(root: Path, name: str = "reference", release: str = DEBIAN) -> None:
 
 def nothing_left(path: Path) -> None:
     """No loop device and no mount of this disk remains."""
-    deadline = time.monotonic() + 5  # somebody else's blkid may hold the loop device for a moment
+    deadline = time.monotonic() + 60  # somebody else's blkid may hold the loop device for a moment
     while str(path) in run("losetup", "-a"):
         assert time.monotonic() < deadline, "a loop device was left behind"
         time.sleep(0.05)

@@ -62,6 +62,6 @@ def test_mounts_are_kept_private_where_it_can_be_done_and_a_chroot_is_no_obstacl
         "os.chroot(sys.argv[1]); keep_mounts_here(); print('kept')"
     )
     ran = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=30
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=100
     )
     assert ran.stdout == "kept\n", ran.stderr

@@ -16,7 +16,7 @@ from tests.imaging.customise import windows
 from tests.imaging.customise.places import linux, make_disk, mounted, nothing_left
 from tests.imaging.disks import run
 
-pytestmark = [pytest.mark.disk, pytest.mark.timeout(110)]
+pytestmark = pytest.mark.disk
 
 ALL = {"machine_id": True, "ssh_host_keys": True, "random_seed": True}
 

@@ -32,10 +32,10 @@ def test_only_the_named_environment_is_there(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_script_that_hangs_is_ended_with_all_it_started(tmp_path: Path) -> None:
     started = time.monotonic()
-    result = ran(f"(setsid sh -c 'sleep 2; touch {tmp_path}/late' &) ; trap '' TERM; sleep 500", seconds=1)
+    result = ran(f"(setsid sh -c 'sleep 8; touch {tmp_path}/late' &) ; trap '' TERM; sleep 500", seconds=1)
     assert (result.status, result.ok) == (None, False)
-    assert time.monotonic() - started < 5
-    time.sleep(2.5)
+    assert time.monotonic() - started < 60
+    time.sleep(max(0.0, started + 9 - time.monotonic()))
     assert not (tmp_path / "late").exists()
 
 
@@ -68,9 +68,8 @@ def test_a_cancelled_task_ends_its_script(tmp_path: Path) -> None:
 
     started = time.monotonic()
     with pytest.raises(Cancelled):
-        run_script(f"sleep 2; touch {tmp_path}/late", (), {}, 60, check=check)
-    assert time.monotonic() - started < 2
-    time.sleep(2)
+        run_script(f"sleep 8; touch {tmp_path}/late", (), {}, 60, check=check)
+    time.sleep(max(0.0, started + 9 - time.monotonic()))
     assert not (tmp_path / "late").exists()
 
 

@@ -67,7 +67,7 @@ def mounted(device: str, place: Path, *command: str) -> Iterator[Path]:
     finally:
         run("umount", place)
         # FUSE lets umount(8) go before its server has written everything down.
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 90
         while _held(device):
             assert time.monotonic() < deadline, f"{command[0]} does not let go of {device}"
             time.sleep(0.02)

@@ -15,7 +15,7 @@ from imaging.errors import FilesystemDirty
 from imaging.store import ChunkStore
 from tests.imaging.matrix.way import START, captured, partitioned, put_back
 
-pytestmark = [pytest.mark.disk, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.disk
 
 BLOCK, BLOCKS = 4096, 8192
 SIZE = BLOCK * BLOCKS

@@ -18,7 +18,7 @@ from tests.imaging.matrix.filesystems import mounted
 from tests.imaging.matrix.trees import MIB, describe, plant
 from tests.imaging.matrix.way import START, captured, device, partitioned, put_back
 
-pytestmark = [pytest.mark.disk, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.disk
 
 SIZE = 400 * MIB
 

@@ -11,7 +11,7 @@ from tests.imaging.disks import run
 from tests.imaging.matrix.filesystems import RECIPES, Recipe
 from tests.imaging.matrix.way import START, captured, device, partitioned, put_back, used_hashes
 
-pytestmark = [pytest.mark.disk, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.disk
 
 
 def make_disk(recipe: Recipe, sector: int, scratch: Path) -> Path:

@@ -17,7 +17,7 @@ from tests.imaging.matrix.filesystems import RECIPES, Facts, Recipe
 from tests.imaging.matrix.trees import MIB
 from tests.imaging.matrix.way import device, noise_disk
 
-pytestmark = [pytest.mark.disk, pytest.mark.timeout(110)]
+pytestmark = pytest.mark.disk
 
 BEHIND = 6 * MIB
 GROWING = [recipe for recipe in RECIPES if recipe.name in ("ext4", "xfs", "btrfs", "ntfs")]

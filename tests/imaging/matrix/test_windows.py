@@ -19,7 +19,7 @@ from tests.imaging.matrix.filesystems import mounted
 from tests.imaging.matrix.trees import MIB
 from tests.imaging.matrix.way import START, captured, device, partitioned, put_back
 
-pytestmark = [pytest.mark.disk, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.disk
 
 SIZE = 96 * MIB
 #: name -> bytes; the page file is in many pieces, as on a disk that was full once.

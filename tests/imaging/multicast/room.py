@@ -21,7 +21,7 @@ _rooms = itertools.count()
 
 
 def sh(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
 
 
@@ -73,7 +73,7 @@ class NetRoom:
             }}"""
         subprocess.run(
             ["ip", "netns", "exec", self.hosts[host], "nft", "-f", "-"],
-            input=rules, text=True, check=True, timeout=20,
+            input=rules, text=True, check=True, timeout=60,
         )  # fmt: skip
 
     def bad_wire(self, host: int, **how: Any) -> Callable[[], dict[str, int]]:
@@ -114,9 +114,9 @@ class NetRoom:
         for process in self.processes:
             if process.poll() is None:
                 process.kill()
-            process.communicate(timeout=10)
+            process.communicate(timeout=60)
         for namespace in [self.server, *self.hosts, *self.wires, self.switch]:
-            subprocess.run(["ip", "netns", "del", namespace], capture_output=True, timeout=20, check=False)
+            subprocess.run(["ip", "netns", "del", namespace], capture_output=True, timeout=60, check=False)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Classes of receivers and the rate, with reports made by hand."""
 
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -17,13 +18,15 @@ def run(
     hosts: int,
     seconds: float,
     backlog: Callable[[int, float], int] | None = None,
+    controller: RateController | None = None,
 ) -> RateController:
-    """Each host loses `loss(host, rate)` of what is sent at that rate."""
-    controller = RateController(CAP)
+    """Each host loses `loss(host, rate)` of what is sent at that rate; ``controller``: one that has seen
+    another time of that many seconds already."""
+    controller, start = (RateController(CAP), 0.0) if controller is None else (controller, seconds)
     peers = [Peer("x", 0.0) for _ in range(hosts)]
     totals = [[0.0, 0.0] for _ in range(hosts)]
-    now, number = 0.0, 0
-    while now < seconds:
+    now, number = start, 0
+    while now < start + seconds:
         now += 0.1
         number += 1
         sent = controller.rate * 0.1 / 12304
@@ -58,6 +61,25 @@ def test_losses_that_do_not_answer_to_the_rate_do_not_keep_it_down(share: float)
 @pytest.mark.parametrize("hosts", [1, 3, 30])
 def test_a_narrower_link_gives_the_rate(capacity: float, hosts: int) -> None:
     assert run(narrow(capacity), hosts, 30).rate == pytest.approx(capacity, rel=0.05)
+
+
+def test_a_moment_of_trouble_is_made_up_for() -> None:
+    # Nine tenths lost for half a second, as when a machine does not get its processor.
+    steps = itertools.count()
+    found = run(lambda host, rate: 0.9 if 50 < next(steps) < 56 else 0.0, 1, 15)
+    assert found.congestions in (1, 2)
+    assert found.rate == CAP
+
+
+def test_a_narrow_link_is_not_tried_out_all_the_time() -> None:
+    found = run(narrow(100e6), 8, 60)
+    assert found.congestions < 20
+
+
+def test_a_link_that_was_narrow_for_a_while_is_used_again_within_a_minute() -> None:
+    found = run(narrow(20e6), 8, 60)
+    assert found.rate < 25e6
+    assert run(lambda host, rate: 0.0, 8, 60, controller=found).rate == CAP
 
 
 def test_a_few_in_trouble_do_not_slow_the_others() -> None:

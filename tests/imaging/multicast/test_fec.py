@@ -39,13 +39,61 @@ def test_all_give_the_bytes_of_zfec(count: int, rows: set[int], seed: int) -> No
         assert codec.encode(sources, wanted) == list(oracle), codec.name
 
 
+def pairs(a: tuple[int, int], b: tuple[int, int]) -> tuple[int, int]:
+    """A product in GF(65536) by the book: bit by bit, w² = w + 32."""
+
+    def bits(x: int, y: int) -> int:
+        product = 0
+        for bit in range(8):
+            product ^= (x << bit) * (y >> bit & 1)
+        for bit in range(14, 7, -1):
+            product ^= (0x11D << bit - 8) * (product >> bit & 1)
+        return product
+
+    low, high = bits(a[0], b[0]), bits(a[1], b[1])
+    return low ^ bits(high, 32), bits(a[0], b[1]) ^ bits(a[1], b[0]) ^ high
+
+
+def power(a: tuple[int, int], exponent: int) -> tuple[int, int]:
+    result = (1, 0)
+    for bit in format(exponent, "b"):
+        result = pairs(result, result)
+        if bit == "1":
+            result = pairs(result, a)
+    return result
+
+
+def test_far_rows_are_values_of_the_same_polynomial() -> None:
+    count, rows = 7, [248, 249, 250, 505, 4088]
+    sources = symbols(count, 6, 1)
+    points = [(0, 0)]
+    points += [power((2, 0), i) for i in range(255)]
+    points += [(i % 256, i // 256) for i in range(256, fec.POINTS)]
+    expected = []
+    for row in rows:
+        x, symbol = points[count + row], [(0, 0)] * 3
+        for j, source in enumerate(sources):
+            factor = (1, 0)
+            for m in range(count):
+                if m != j:
+                    over = (x[0] ^ points[m][0], x[1] ^ points[m][1])
+                    under = (points[j][0] ^ points[m][0], 0)
+                    factor = pairs(factor, pairs(over, power(under, 65534)))
+            for place in range(3):
+                low, high = pairs(factor, (source[place], source[place + 3]))
+                symbol[place] = symbol[place][0] ^ low, symbol[place][1] ^ high
+        expected.append(bytes(low for low, _ in symbol) + bytes(high for _, high in symbol))
+    for codec in CODECS:
+        assert codec.encode(sources, rows) == expected, codec.name
+
+
 @given(st.data(), st.integers(1, 232))
 def test_any_symbols_give_the_others(data: st.DataObject, count: int) -> None:
     sources = symbols(count, 24, count)
     missing = data.draw(st.sets(st.integers(0, count - 1), min_size=1, max_size=min(count, 20)))
-    rows = data.draw(
-        st.sets(st.integers(0, fec.rows_of(count) - 1), min_size=len(missing), max_size=len(missing) + 2)
-    )
+    # Around the first far row, and anywhere.
+    row = st.integers(max(0, 240 - count), 270 - count) | st.integers(0, fec.rows_of(count) - 1)
+    rows = data.draw(st.sets(row, min_size=len(missing), max_size=len(missing) + 2))
     for codec in CODECS:
         parity = dict(zip(sorted(rows), codec.encode(sources, sorted(rows)), strict=True))
         holes = [None if j in missing else source for j, source in enumerate(sources)]
@@ -66,6 +114,7 @@ def test_the_vector_of_the_document() -> None:
     sources = [bytes([j, j + 1, 255 - j, 7]) for j in range(5)]
     for codec in CODECS:
         assert b"".join(codec.encode(sources, [0, 1, 2])) == documented("Parity symbols")
+        assert b"".join(codec.encode(sources, [250, 251, 4090])) == documented("Parity symbols of far rows")
 
 
 @given(st.integers(1, 800))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from imaging.multicast.pacer import TokenBucket
+from imaging.multicast.pacer import TokenBucket, burst_of
 
 
 def sent_between(bucket: TokenBucket, start: float, end: float, step: float, size: int = 1000) -> int:
@@ -67,3 +67,20 @@ def test_the_rate_can_change_on_the_way() -> None:
 def test_no_rate_is_an_error(rate: float) -> None:
     with pytest.raises(ValueError, match="above 0"):
         TokenBucket(rate)
+
+
+@pytest.mark.parametrize(
+    ("rate", "size", "burst"),
+    [
+        (2e6, 1472, 16),
+        (950e6, 1472, 16),
+        (2e9, 1472, 32),
+        (9.5e9, 1472, 44),
+        (9.5e9, 8962, 7),  # jumbo frames: 64 KiB
+        (2e6, 8962, 7),
+        (9.5e9, 534, 44),
+    ],
+)
+def test_a_burst_is_short_on_the_wire_and_fits_a_packet(rate: float, size: int, burst: int) -> None:
+    assert burst_of(rate, size) == burst
+    assert burst * size < 65507

@@ -281,6 +281,45 @@ def test_a_keyed_session_believes_only_the_key() -> None:
     assert receiver.events() == [ChunkReceived(3, FRAMES[3])]
 
 
+KEY = bytes(range(32))
+
+
+def sealed(index: int, start: int, forge: dict[int, Data] | None = None) -> bytes:
+    """A chunk of a keyed session; `forge` puts other datagrams, sealed with another key, in their places."""
+    frame, out = FRAMES[index].ljust(50 * SYMBOL, b"\0"), []
+    for i in range(50):
+        data = Data(SESSION, index, 29_900, i, start + i, frame[i * SYMBOL : (i + 1) * SYMBOL])
+        forged = (forge or {}).get(i)
+        out.append(encode_data(forged or data, make_seal(bytes(32) if forged else KEY)))
+    return b"".join(out)
+
+
+def test_a_forged_symbol_amid_others_costs_a_chunk_and_the_next_one_a_symbol() -> None:
+    receiver = make(key=KEY)
+    forged = {20: Data(SESSION, 3, 29_900, 20, 20, bytes(SYMBOL))}
+    receiver.receive(sealed(3, 0, forged), 0.1, SEGMENT + 4)
+    [event] = receiver.events()
+    assert isinstance(event, ChunkReceived)
+    assert event.frame != FRAMES[3]
+    receiver.reject(3, 0.1)
+    receiver.receive(sealed(3, 50, forged), 0.2, SEGMENT + 4)
+    assert (receiver.events(), receiver.counters.bad) == ([], 1)
+    receiver.receive(sealed(3, 100), 0.3, SEGMENT + 4)
+    assert receiver.events() == [ChunkReceived(3, FRAMES[3])]
+
+
+@pytest.mark.parametrize("place", [0, 49])
+def test_a_strangers_sequence_numbers_are_not_believed(place: int) -> None:
+    receiver = make(key=KEY)
+    wild = {place: Data(SESSION, 3, 29_900, place, 1_000_000, bytes(SYMBOL))}
+    receiver.receive(sealed(3, 100, wild), 0.1, SEGMENT + 4)
+    assert (receiver.hearing.received, receiver.hearing.lost, receiver.counters.bad) == (49, 0, 1)
+    # From now on each seal counts.
+    receiver.receive(sealed(4, 150, {20: Data(SESSION, 4, 29_900, 20, 170, bytes(SYMBOL))}), 0.2, SEGMENT + 4)
+    assert receiver.counters.bad == 2
+    assert receiver.events() == []
+
+
 def test_losses_are_counted_by_sequence() -> None:
     receiver, stream = make(), Stream(0xFFFFFFF0)
     receiver.receive(stream.chunk(1, range(10)), 0.1, SEGMENT)

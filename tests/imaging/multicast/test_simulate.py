@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imaging.multicast import fec
 from imaging.multicast.channels import Link, Wire, bursty_loss, independent_loss
 from imaging.multicast.events import Ended, Silent, Stalled
 from imaging.multicast.reports import ReceiverState, Report, encode_report
@@ -232,6 +233,20 @@ def test_groups_that_come_one_after_the_other_need_one_sweep() -> None:
     assert overhead(room) < 0.15
 
 
+def test_a_room_so_large_that_a_receiver_reports_once_in_two_seconds() -> None:
+    # As with 3,000: the sender wishes for 1.5 s between two reports.
+    sending = SenderSettings(rate=4e6, gather=0.1, reports_per_second=20)
+    room = Room(frames(60), sender=sending, loss=independent_loss(0.01), report_loss=0.05)
+    room.add_hosts(30)
+    room.run(60)
+    assert_complete(room)
+    assert room.sender is not None
+    # Who has a chunk but had no turn to say so does not get it twice, and nobody counts as lost.
+    assert room.sender.counters.chunks_resent == 0
+    assert overhead(room) < 0.07
+    assert room.reports / room.now < 40
+
+
 def test_only_the_union_is_sent() -> None:
     room = Room(frames(100))
     wants = [[1, 2, 50], [2, 99], [50], []]
@@ -332,6 +347,75 @@ def test_whatever_happens_to_datagrams_disks_hold_only_what_is_right(
         assert all(room.frames[i] == frame for i, frame in host.frames.items())
         assert len(host.frames) + len(host.lost) == 8, "no session stops"
         assert not (keyed and (host.rejects or host.lost))
+
+
+def everything_at_once(seed: int) -> Room:
+    """Machines come over five seconds, lose in bursts and all alike; some die, one's disk is slow, one wakes
+    up late, and one was started again with half of the image.
+    """
+    rng = random.Random(seed)
+    sending = SenderSettings(rate=5e6, gather=1.5)
+    room = Room(
+        frames(60), seed, sending, bursty_loss(0.02, 4), shared_loss=independent_loss(0.005), report_loss=0.02
+    )
+    for _ in range(12):
+        room.add_hosts(1, joins_at=rng.uniform(0, 5))
+    for host in rng.sample(room.hosts[2:], 3):
+        host.dies_at = host.joins_at + rng.uniform(0.5, 3)
+    room.hosts[0].disk = rng.uniform(100_000, 300_000)
+    start = rng.uniform(1, 4)
+    room.hosts[1].frozen = start, start + 8
+    room.add_hosts(1, joins_at=6, wants=rng.sample(range(60), 30))
+    room.run(120)
+    return room
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_all_troubles_at_once(seed: int) -> None:
+    room = everything_at_once(seed)
+    for host in room.hosts:
+        if host.dies_at == float("inf"):
+            assert len(host.frames) == (30 if host is room.hosts[-1] else 60)
+        assert all(room.frames[index] == frame for index, frame in host.frames.items())
+    again = everything_at_once(seed)
+    assert (again.bytes_sent, again.reports, again.now) == (room.bytes_sent, room.reports, room.now)
+    assert [host.finished_at for host in again.hosts] == [host.finished_at for host in room.hosts]
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 1 << 30), st.integers(1, 12), st.floats(0.0, 0.2), st.integers(300, 800))
+def test_every_chunk_comes_within_what_the_code_promises(
+    seed: int, hosts: int, loss: float, symbols: int
+) -> None:
+    # No chunk goes out as a whole again: none lost more than a third of a block.
+    sending = SenderSettings(rate=20e6, gather=0.1, symbol_size=16)
+    rng = random.Random(seed)
+    content = [rng.randbytes(symbols * 16 - 5) for _ in range(6)]
+    room = Room(content, seed, sending, independent_loss(loss))
+    room.add_hosts(hosts)
+    room.run(60)
+    assert_complete(room)
+    assert room.sender is not None
+    spoilt = sum(host.core.counters.spoiled for host in room.hosts)
+    assert room.sender.counters.chunks_resent <= spoilt
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 1 << 30), st.integers(2, 8), st.floats(0.1, 0.25))
+def test_without_rows_left_a_chunk_goes_out_whole_and_comes_all_the_same(
+    seed: int, hosts: int, loss: float
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        # Blocks of 200 symbols with six rows: every one of them runs out.
+        patch.setattr(fec, "POINTS", 206)
+        sending = SenderSettings(rate=20e6, gather=0.1, symbol_size=16)
+        rng = random.Random(seed)
+        room = Room([rng.randbytes(200 * 16) for _ in range(6)], seed, sending, independent_loss(loss))
+        room.add_hosts(hosts)
+        room.run(60)
+        assert_complete(room)
+        assert room.sender is not None
+        assert room.sender.counters.chunks_resent > 0
 
 
 def test_the_same_seed_is_the_same_run() -> None:

@@ -32,7 +32,7 @@ LOOPBACK = IPv4Network("127.0.0.0/8")
 class Host:
     """A neighbour that serves: its disk file holds chunks 0 and 1, its memory the frame of chunk 2."""
 
-    def __init__(self, path: Path, network: IPv4Network | None = LOOPBACK) -> None:
+    def __init__(self, path: Path, network: IPv4Network | None = LOOPBACK, mbit: float | None = None) -> None:
         size = COUNT * CHUNK_SIZE
         hashes = b"".join(map(hash_chunk, CHUNKS))
         self.manifest = Manifest([DiskImage(size, 512, None, (), Runs([(0, size)]), hashes)])
@@ -45,7 +45,7 @@ class Host:
         self.stock.keep(2, compress(CHUNKS[2]))
         for index in (0, 1, 2):
             self.holdings.add(index)
-        self.server = PeerServer("127.0.0.1", 0, SECRET, self.stock, network)
+        self.server = PeerServer("127.0.0.1", 0, SECRET, self.stock, network, mbit)
 
     def neighbour(self, secret: str = SECRET) -> PeerClient:
         return PeerClient(("127.0.0.1", self.server.port), secret, COUNT)
@@ -123,7 +123,7 @@ def test_without_the_secret_nothing_is_told(host: Host) -> None:
             assert fails(host.neighbour(secret), 0) is Result.FAILED
         except UnicodeEncodeError:
             continue
-    raw = http.client.HTTPConnection("127.0.0.1", host.server.port, timeout=5)
+    raw = http.client.HTTPConnection("127.0.0.1", host.server.port, timeout=60)
     raw.request("GET", "/peer/v1/have")
     answer = raw.getresponse()
     assert (answer.status, answer.read()) == (401, b"")
@@ -143,7 +143,7 @@ def test_another_subnet_is_refused_unless_all_are_welcome(tmp_path: Path) -> Non
     ["/", "/peer/v1/chunks", "/peer/v1/chunks/x", "/peer/v1/chunks/-1", "/peer/v1/chunks/1/../..", "/é"],
 )
 def test_nonsense_is_answered_and_harms_nothing(host: Host, path: str) -> None:
-    with socket.create_connection(("127.0.0.1", host.server.port), timeout=5) as raw:
+    with socket.create_connection(("127.0.0.1", host.server.port), timeout=60) as raw:
         raw.sendall(f"GET {path} HTTP/1.1\r\nAuthorization: Bearer {SECRET}\r\n\r\n".encode())
         assert raw.recv(100).split()[1] in (b"404", b"400")
     assert host.neighbour().chunk(0, 0, 0)[1]
@@ -203,3 +203,18 @@ def test_nobody_there_is_a_failure(host: Host) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     assert fails(PeerClient(("127.0.0.1", port), SECRET, COUNT), 0) is Result.FAILED
+
+
+def test_a_host_with_a_rate_gives_the_same_chunks_in_pieces(tmp_path: Path) -> None:
+    host = Host(tmp_path, mbit=100)
+    try:
+        frame = compress(noise.randbytes(CHUNK_SIZE // 2))
+        host.stock.keep(3, frame)
+        host.holdings.add(3)
+        begun = time.monotonic()
+        for _ in range(2):
+            assert host.neighbour().chunk(3, 9, 0)[1] == frame
+        # Twice half a MiB: that one who is held up takes longer is no fault.
+        assert time.monotonic() - begun > 1.5 * len(frame) * 8 / 100e6
+    finally:
+        host.close()

@@ -95,7 +95,7 @@ def test_two_interfaces_two_subnets_and_a_relay(lan: Site) -> None:
             assert f"(http,{address})" in stub.text
             fetched = subprocess.run(
                 ["ip", "netns", "exec", lan.server, "curl", "-sf", f"tftp://{address}/grub/grub.cfg"],
-                capture_output=True, timeout=20, check=True,
+                capture_output=True, timeout=60, check=True,
             )  # fmt: skip
             assert address.encode() in fetched.stdout
         # the lease list tells all of it
@@ -155,7 +155,7 @@ def test_proxy_beside_a_server_on_this_machine_goes_on_with_port_4011(lan: Site)
     finally:
         assert other.stdin is not None
         other.stdin.close()
-        other.wait(10)
+        other.wait(60)
 
 
 def test_off_serves_files_only(lan: Site) -> None:
@@ -247,4 +247,4 @@ def test_an_address_that_is_late(lan: Site, tmp_path: Path) -> None:
             assert line, process.poll()
     finally:
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from pxeboot.cli.app import app
+from tests.ports import free_port
 
 
 def check(tmp_path: Path, text: str, *more: str) -> Result:
@@ -22,9 +23,7 @@ def check(tmp_path: Path, text: str, *more: str) -> Result:
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_port()
 
 
 def test_a_right_file(tmp_path: Path, port: int) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.bench.lan import Lan, lan
 
-pytestmark = [pytest.mark.net, pytest.mark.timeout(60), pytest.mark.skipif(os.geteuid() != 0, reason="root")]
+pytestmark = [pytest.mark.net, pytest.mark.skipif(os.geteuid() != 0, reason="root")]
 
 GROUP = "239.192.7.7"
 QUERIER = """
@@ -37,18 +37,23 @@ while True: line.recv(2000)
 """
 
 
-def heard(net: Lan, host: int) -> int:
-    """Packets that arrived at a host's cable so far."""
-    return int(net.run(net.hosts[host], "cat", "/sys/class/net/eth0/statistics/rx_packets").stdout)
+def counted(net: Lan, namespace: str, way: str) -> int:
+    """Packets that went over a cable so far: `rx` into the namespace, `tx` out of it."""
+    return int(net.run(namespace, "cat", f"/sys/class/net/eth0/statistics/{way}_packets").stdout)
 
 
-def in_a_second(net: Lan, host: int) -> int:
-    before = heard(net, host)
+def heard(net: Lan, host: int) -> float:
+    """The share of what the server sends in a second that arrives at a host."""
+    place = net.hosts[host]
+    sent, before = counted(net, net.server, "tx"), counted(net, place, "rx")
     time.sleep(1.0)
-    return heard(net, host) - before
+    while counted(net, net.server, "tx") < sent + 30:  # on a busy machine it takes longer
+        time.sleep(0.1)
+    got = counted(net, place, "rx") - before
+    return got / (counted(net, net.server, "tx") - sent)
 
 
-def until(condition: Callable[[], bool], seconds: float = 15) -> None:
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen"
@@ -69,15 +74,15 @@ def test_the_stream_goes_to_its_members_and_stays() -> None:
         )
         net.python(net.server, "-c", SENDER)
         net.python(net.hosts[member], "-c", MEMBER)
-        until(lambda: in_a_second(net, bystander) > 20)  # nobody asks: everybody gets everything
+        until(lambda: heard(net, bystander) > 0.5)  # nobody asks: everybody gets everything
         ours = querier(net, net.server, "10.77.0.1")
-        until(lambda: in_a_second(net, bystander) < 10)  # only the queries
+        until(lambda: heard(net, bystander) < 0.2)  # only the queries
         end = time.monotonic() + 4
         while time.monotonic() < end:  # twice as long as the bridge remembers
-            assert in_a_second(net, member) > 20
-        assert in_a_second(net, bystander) < 10
+            assert heard(net, member) > 0.5
+        assert heard(net, bystander) < 0.2
         net.stop(ours)
-        until(lambda: in_a_second(net, bystander) > 20)
+        until(lambda: heard(net, bystander) > 0.5)
 
 
 def test_the_lower_address_asks() -> None:

@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,14 +15,30 @@ import pytest
 
 from imaging.chunks import compress, hash_chunk
 from imaging.manifest import CHUNK_SIZE, DiskImage, Manifest, Runs
-from pxeboot.adapters import container, multicast, senders
+from pxeboot.adapters import container, multicast, places, senders
 from pxeboot.adapters.container import Services
 from pxeboot.db.models import MulticastSession
-from pxeboot.services import images, journal, tasks
-from tests.plane import Plane
+from pxeboot.services import hosts, images, journal, tasks
+from tests.plane import Plane, ip, mac
 
 CHUNK = b"\x07" * CHUNK_SIZE
 MANIFEST = Manifest([DiskImage(CHUNK_SIZE, 512, None, (), Runs([(0, CHUNK_SIZE)]), hash_chunk(CHUNK))])
+
+
+def deploying(plane: Plane, services: Services, *ours: str, image: str = "debian") -> list[Any]:
+    """What machines in a room of as many are offered that deploy and have checked in: task and SESSION.
+    ``ours``: our address that each of them talks to."""
+    now = datetime.now(UTC)
+    plane.start(kind="deploy", group="B204", image=image)
+    offers = []
+    for number, address in enumerate(ours, 1):
+        task = plane.checkin(number, plane.boot(number, now).token, now).task
+        assert task is not None
+        with plane.write() as session:
+            offered = services.sessions.session_for(session, task.id, address)
+        assert offered is not None
+        offers.append((task.id, offered))
+    return offers
 
 
 @pytest.fixture
@@ -36,21 +52,15 @@ async def on_air(plane: Plane) -> AsyncIterator[tuple[Services, str, dict[str, A
         images.add_version(
             session, "real", manifest=MANIFEST.id, disk_bytes=1, used_bytes=1, stored_bytes=1, chunks=1
         )
-    plane.start(kind="deploy", group="B204", image="real")
-    now = datetime.now(UTC)
-    task = plane.checkin(1, plane.boot(1, now).token, now).task
-    assert task is not None
-    with plane.write() as session:
-        offered = services.sessions.session_for(session, task.id)
-    assert offered is not None
+    [(task_id, offered)] = deploying(plane, services, "", image="real")
     running = asyncio.create_task(services.sessions.run())
-    yield services, task.id, offered
+    yield services, task_id, offered
     running.cancel()
-    await asyncio.wait([running], timeout=5)
+    await asyncio.wait([running], timeout=60)
     await asyncio.to_thread(container.close, services)
 
 
-async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     for _ in range(int(seconds / 0.05)):
         if condition():
             return
@@ -77,7 +87,7 @@ async def test_a_sender_runs_while_somebody_listens(on_air: Any, monkeypatch: py
     with services.write() as session:
         tasks.fail(session, task_id, reason="enough", code="x", now=datetime.now(UTC))
     await until(lambda: not manager._running)
-    assert await asyncio.wait_for(process.wait(), 10) == 0
+    assert await asyncio.wait_for(process.wait(), 60) == 0
     with services.read() as session:
         assert manager._wanted() == {}
 
@@ -91,6 +101,43 @@ async def test_a_killed_sender_comes_back_with_the_same_session(on_air: Any) -> 
     await until(lambda: kinds(services).count("multicast.started") == 2)
     assert manager._running[offered["id"]].sender.process.pid != first
     assert "multicast.lost" in kinds(services)
+
+
+async def test_a_sender_that_dies_in_mid_deploy_comes_back_at_once_and_waits_for_nobody(
+    on_air: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders: list[dict[str, Any]] = []
+    start = senders.SenderProcess.start
+
+    async def noted(order: dict[str, Any], *heard: Any) -> Any:
+        orders.append(order)
+        return await start(order, *heard)
+
+    services, task_id, offered = on_air
+    monkeypatch.setattr(multicast.SenderProcess, "start", noted)
+    await until(lambda: "multicast.started" in kinds(services))
+    with services.write() as session:
+        tasks.progress(
+            session, task_id, attempt=1, stage="receive", done=1, total=9, bytes_multicast=1, bytes_http=0,
+            message="", now=datetime.now(UTC),
+        )  # fmt: skip
+    os.kill(services.sessions._running[offered["id"]].sender.process.pid, signal.SIGKILL)
+    await until(lambda: kinds(services).count("multicast.started") == 2)
+    assert (orders[-1]["session"], orders[-1]["gather_seconds"]) == (offered, 0.0)
+    # At once all it may have; what is idle gets a few percent.
+    assert orders[-1]["rate_mbit"] == services.settings.multicast.rate_mbit
+
+
+async def test_the_next_operation_gets_the_port_of_the_one_that_is_over(on_air: Any, plane: Plane) -> None:
+    services, task_id, offered = on_air
+    await until(lambda: "multicast.started" in kinds(services))
+    with services.write() as session:
+        tasks.fail(session, task_id, reason="enough", code="x", now=datetime.now(UTC))
+    services.sessions._wanted()
+    [(_task, again)] = deploying(plane, services, "", image="real")
+    assert (again["id"] != offered["id"], again["report"]) == (True, offered["report"])
+    await until(lambda: kinds(services).count("multicast.started") == 2)
+    assert "multicast.lost" not in kinds(services)
 
 
 async def test_a_sender_that_keeps_dying_is_given_up(on_air: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,13 +156,7 @@ def test_each_session_has_a_key_of_its_own_for_as_long_as_it_lives(plane: Plane)
     """In SESSION and in the database, nowhere else."""
     services = container.open_services(plane.settings, address="127.0.0.1")
     plane.room(1)
-    operation = plane.start(kind="deploy", group="B204", image="debian")
-    now = datetime.now(UTC)
-    task = plane.checkin(1, plane.boot(1, now).token, now).task
-    assert task is not None
-    with plane.write() as session:
-        offered = services.sessions.session_for(session, task.id)
-    assert offered is not None
+    [(task_id, offered)] = deploying(plane, services, "")
     assert re.fullmatch("[0-9a-f]{64}", offered["key"])
     assert not offered["encrypt"]
     # 26 bytes of header: it still fills an MTU of 1500.
@@ -125,10 +166,10 @@ def test_each_session_has_a_key_of_its_own_for_as_long_as_it_lives(plane: Plane)
         assert row is not None
         assert row.key == offered["key"]
         assert row.key not in repr(row)
-    assert offered["key"] not in plane.operation(operation.id).model_dump_json()
+        assert offered["key"] not in plane.operation(row.operation_id).model_dump_json()
     assert plane.database.path.stat().st_mode & 0o077 == 0
     with plane.write() as session:
-        tasks.fail(session, task.id, reason="enough", code="x", now=now)
+        tasks.fail(session, task_id, reason="enough", code="x", now=datetime.now(UTC))
     assert services.sessions._wanted() == {}
     with plane.read() as session:
         over = session.get(MulticastSession, offered["id"])
@@ -148,13 +189,7 @@ def test_the_setting_says_how_sessions_are_protected(
         )
     )
     plane.room(1)
-    plane.start(kind="deploy", group="B204", image="debian")
-    now = datetime.now(UTC)
-    task = plane.checkin(1, plane.boot(1, now).token, now).task
-    assert task is not None
-    with plane.write() as session:
-        offered = services.sessions.session_for(session, task.id)
-    assert offered is not None
+    [(_task, offered)] = deploying(plane, services, "")
     assert (bool(offered["key"]), offered["encrypt"]) == (key, encrypt)
     container.close(services)
 
@@ -163,15 +198,81 @@ def test_each_interface_has_its_own_session(plane: Plane) -> None:
     services = container.open_services(plane.settings, address="127.0.0.1")
     services.sessions.addresses = frozenset({"127.0.0.1", "127.0.0.2"})
     plane.room(2)
-    plane.start(kind="deploy", group="B204", image="debian")
-    now = datetime.now(UTC)
-    offers = []
-    for number, ours in ((1, "127.0.0.1"), (2, "127.0.0.2")):
-        task = plane.checkin(number, plane.boot(number, now).token, now).task
-        assert task is not None
-        with plane.write() as session:
-            offers.append(services.sessions.session_for(session, task.id, ours))
-    first, second = (offer for offer in offers if offer is not None)
+    first, second = (offer for _task, offer in deploying(plane, services, "127.0.0.1", "127.0.0.2"))
     assert (first["report"][0], second["report"][0]) == ("127.0.0.1", "127.0.0.2")
     assert first["group"] != second["group"]
     container.close(services)
+
+
+class TwoWires:
+    """A room on two of our interfaces, 127.0.0.1 and 127.0.0.2; who is where is said by `routes`."""
+
+    def __init__(self, plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.plane = plane
+        self.services = container.open_services(plane.settings, address="127.0.0.1")
+        self.sessions = self.services.sessions
+        self.sessions.addresses = frozenset({"127.0.0.1", "127.0.0.2"})
+        self.routes: dict[str, str] = {}
+        monkeypatch.setattr(places, "own_address", self.routes.get)
+        plane.room(5)
+        self.now = datetime.now(UTC)
+        with plane.write() as session:
+            for number in (1, 2, 3, 4):  # pc5 has never been seen
+                hosts.note_seen(session, mac(number), address=ip(number), now=self.now)
+        plane.start(kind="deploy", group="B204", image="debian")
+
+    def joins(self, number: int, ours: str) -> str:
+        task = self.plane.checkin(number, self.plane.boot(number, self.now).token, self.now).task
+        assert task is not None
+        with self.plane.write() as session:
+            assert self.sessions.session_for(session, task.id, ours) is not None
+        return task.id
+
+    def expected(self) -> dict[str, int]:
+        return {item.row.address: item.expected for item in self.sessions._wanted().values()}
+
+
+@pytest.fixture
+def wires(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> Iterator[TwoWires]:
+    made = TwoWires(plane, monkeypatch)
+    yield made
+    container.close(made.services)
+
+
+def test_a_session_waits_for_those_on_its_own_interface(wires: TwoWires) -> None:
+    wires.routes |= {ip(1): "127.0.0.1", ip(2): "127.0.0.1", ip(3): "127.0.0.2", ip(4): "10.99.0.1"}
+    wires.joins(1, "127.0.0.1")
+    # pc2 by its last address; pc4, on no interface that faces machines, and pc5 may come anywhere.
+    assert wires.expected() == {"": 4}
+    wires.joins(3, "127.0.0.2")
+    assert wires.expected() == {"": 4, "127.0.0.2": 3}
+    wires.joins(2, "127.0.0.2")  # it was plugged in elsewhere: where it asks counts
+    assert wires.expected() == {"": 3, "127.0.0.2": 4}
+    wires.joins(4, "127.0.0.1")
+    wires.joins(5, "127.0.0.1")
+    assert wires.expected() == {"": 3, "127.0.0.2": 2}
+
+
+def test_a_restarted_daemon_knows_them_by_their_addresses(wires: TwoWires) -> None:
+    wires.routes |= {ip(1): "127.0.0.1", ip(2): "127.0.0.2", ip(3): "127.0.0.2", ip(4): "127.0.0.2"}
+    wires.joins(1, "127.0.0.1")
+    wires.joins(2, "127.0.0.2")
+    assert wires.expected() == {"": 2, "127.0.0.2": 4}
+    wires.sessions._places = places.Places("127.0.0.1")
+    assert wires.expected() == {"": 2, "127.0.0.2": 4}
+
+
+def test_a_session_whose_machines_are_done_ends_although_others_go_on_elsewhere(wires: TwoWires) -> None:
+    wires.routes |= {ip(number): "127.0.0.2" for number in range(1, 5)}
+    first, second = wires.joins(1, "127.0.0.1"), wires.joins(2, "127.0.0.2")
+    with wires.plane.write() as session:
+        tasks.fail(session, first, reason="enough", code="x", now=wires.now)
+    assert list(wires.expected()) == ["127.0.0.2"]
+    with wires.plane.write() as session:
+        tasks.fail(session, second, reason="enough", code="x", now=wires.now)
+    assert wires.expected() == {}
+
+
+def test_the_kernel_says_which_address_leads_to_a_machine() -> None:
+    assert places.own_address("127.0.0.9") == "127.0.0.1"
+    assert places.own_address("not an address") is None

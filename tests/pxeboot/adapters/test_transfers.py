@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pxeboot.adapters import container
+from pxeboot.adapters import container, links
 from pxeboot.adapters.container import Services
 from pxeboot.adapters.shaper import Gate
 from pxeboot.adapters.transfers import Transfers
@@ -36,7 +36,12 @@ class Room:
 
     async def download(self, operation: str) -> Gate:
         """More than passes in a moment."""
-        gate = self.transfers.gate(operation, HERE)
+        return await self._fill(self.transfers.gate(operation, HERE))
+
+    async def upload(self, operation: str) -> Gate:
+        return await self._fill(self.transfers.intake(operation, HERE))
+
+    async def _fill(self, gate: Gate) -> Gate:
         self._waiting += [asyncio.create_task(gate.enter(100 << 20)) for _ in range(20)]
         await asyncio.sleep(0)
         return gate
@@ -114,6 +119,56 @@ async def test_a_session_gets_what_it_uses_and_downloads_the_rest(room: Room) ->
     room.transfers.close_session(room.a, 7)
     await room.look()
     assert mbit(gate) == 950
+
+
+@pytest.mark.parametrize(
+    ("speed", "most", "granted", "bound"),
+    [
+        (0, None, 950, "interface"),  # the kernel does not know it: 1000 Mbit/s
+        (100, None, 95, "interface"),
+        (10_000, None, 9500, "interface"),
+        (10_000, 900.0, 900, "session"),  # written by hand, as before
+        (100, 900.0, 95, "interface"),
+    ],
+)
+async def test_a_session_alone_gets_its_link_unless_a_rate_is_set(
+    room: Room, monkeypatch: pytest.MonkeyPatch, speed: int, most: float | None, granted: float, bound: str
+) -> None:
+    monkeypatch.setattr(links, "link_mbit", lambda address: speed or None)
+    settings = room.plane.settings
+    rules = settings.multicast.model_copy(update={"rate_mbit": most})
+    room.transfers.use(settings.model_copy(update={"multicast": rules}))
+    room.state(room.a, rate=room.stream(room.a))  # it uses all it has
+    await room.look()
+    assert room.told[-1] == granted
+    assert room.transfers.view(room.a).streams[0].bound == bound
+
+
+async def test_uploads_have_the_same_limits_in_the_other_direction(room: Room) -> None:
+    settings = room.plane.settings
+    rules = settings.bandwidth.model_copy(update={"limits": ["00:00-24:00 80 Mbit/s"]})
+    room.transfers.use(settings.model_copy(update={"bandwidth": rules}))
+    down = await room.download(room.a)
+    up = [await room.upload(id) for id in (room.a, room.b)]
+    await room.look()
+    assert mbit(down) == 80
+    assert [mbit(gate) for gate in up] == [40, 40]
+    room.set(room.b, limit_mbit=10.0)  # an operation's own limit, too
+    await room.look()
+    assert [mbit(gate) for gate in (down, *up)] == [80, 70, 10]
+    shown = {stream.way: (stream.session, stream.bound) for stream in room.transfers.view(room.b).streams}
+    assert shown == {"upload": (-1, "operation")}
+
+
+async def test_what_comes_in_is_counted_apart_and_recorded(room: Room) -> None:
+    gate = room.transfers.intake(room.a, HERE)
+    await room.look()
+    await gate.enter(1000)
+    room.transfers._streams[room.a, -1, "lo"].at -= 1  # a second ago
+    await room.look()
+    assert (room.transfers.sent["upload"], room.transfers.sent["http"]) == (1062, 0)
+    (record,) = room.transfers.records(room.a)
+    assert record.way == "upload"
 
 
 async def test_hours_are_kept(room: Room) -> None:

@@ -30,12 +30,12 @@ Firmware = Literal["bios", "uefi", "secure"]
 
 MAC = "52:54:00:12:34:01"
 OVMF = Path("/usr/share/OVMF")
-SLOW = 120.0  # seconds, on a busy machine; a few on an idle one
+SLOW = 240.0  # seconds, on a busy machine; a few on an idle one
 PASSWORD = "sesame-1&2"
 
 on_firmware = [
     pytest.mark.e2e,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1200),
     pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="QEMU is not installed"),
 ]
 
@@ -135,7 +135,7 @@ def machine(
     process = processes.spawn(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     console = Console(Path(os.environ.get("PXEBOOT_TEST_LOGS", folder)) / "console.log")
     try:
-        console.attach(serial, 15)
+        console.attach(serial, 60)
         yield console
     finally:
         process.kill()

@@ -68,7 +68,7 @@ def run(
     server = uvicorn.Server(uvicorn.Config(create_app(services), uds=socket, log_config=None, lifespan="off"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not server.started and time.monotonic() < deadline:
         time.sleep(0.02)
 
@@ -83,4 +83,4 @@ def run(
 
     yield call
     server.should_exit = True
-    thread.join(10)
+    thread.join(60)

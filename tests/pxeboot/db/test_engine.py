@@ -32,7 +32,7 @@ def test_no_update_is_lost_between_threads(plane: Plane) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     with plane.read() as session:
         assert session.exec(select(Group)).one().description == "100"
 

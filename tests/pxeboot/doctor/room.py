@@ -21,7 +21,7 @@ _SERIAL = itertools.count()
 HERE, THERE = "10.78.0.1", "10.78.0.2"
 
 
-def run(*command: str, text: str = "", check: bool = True, timeout: float = 60) -> str:
+def run(*command: str, text: str = "", check: bool = True, timeout: float = 100) -> str:
     done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=timeout, cwd=ROOT)
     if check and done.returncode:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr or done.stdout}")
@@ -69,7 +69,7 @@ class Wired:
         text = "\n".join(("table inet mine {", f"chain {hook} {{", head, *rules, "}", "}", ""))
         self.inside(namespace, "nft", "-f", "-", text=text)
 
-    def wait_for_port(self, namespace: str, port: int, protocol: str = "u", seconds: float = 30) -> None:
+    def wait_for_port(self, namespace: str, port: int, protocol: str = "u", seconds: float = 60) -> None:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if self.inside(namespace, "ss", f"-Hnl{protocol}", f"sport = :{port}"):
@@ -122,10 +122,10 @@ class Wired:
 def _end(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     try:
-        process.wait(10)
+        process.wait(30)
     except subprocess.TimeoutExpired:
         process.kill()
-        process.wait(10)
+        process.wait(30)
     if process.stdin:
         with suppress(BrokenPipeError):
             process.stdin.close()

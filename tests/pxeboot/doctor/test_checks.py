@@ -275,9 +275,7 @@ def test_each_end_of_a_transfer_has_its_own_sentence(end: transfer.End, tells: s
 
 
 def test_a_closed_tftp_port_is_refused_at_once() -> None:
-    began = time.monotonic()
-    assert transfer.fetch("127.0.0.1", 9, "x", own="127.0.0.1").end == "refused"
-    assert time.monotonic() - began < 1
+    assert transfer.fetch("127.0.0.1", 9, "x", own="127.0.0.1").end == "refused", "and not a time-out"
 
 
 @pytest.mark.parametrize(
@@ -368,11 +366,11 @@ def test_a_check_that_fails_or_hangs_is_a_finding(monkeypatch: pytest.MonkeyPatc
         raise RuntimeError("out of cheese")
 
     def slow(machine: checks.Machine) -> list[Finding]:
-        hang.wait(30)
+        hang.wait(100)
         return []
 
     monkeypatch.setattr(checks, "CHECKS", {"interface": broken, "http": slow, "disk": lambda machine: []})
-    monkeypatch.setattr(checks, "LIMIT_SECONDS", 0.5)
+    monkeypatch.setattr(checks, "LIMIT_SECONDS", 3.0)
     took: list[str] = []
     found = checks.run(SITE, options=checks.Options(seconds=-5), progress=lambda name, _: took.append(name))
     hang.set()

@@ -19,7 +19,7 @@ def test_we_derive_what_grub_derives() -> None:
     typed = "Geheim-1234\n"
     out = subprocess.run(
         ["grub-mkpasswd-pbkdf2", "--iteration-count=10000"],
-        input=typed * 2, capture_output=True, text=True, check=True, timeout=30,
+        input=typed * 2, capture_output=True, text=True, check=True, timeout=100,
     ).stdout  # fmt: skip
     theirs = GRUB.search(out)
     assert theirs, out

@@ -39,7 +39,7 @@ def test_quick_names_are_allotted_once_each(plane: Plane) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert sorted(names) == [f"PC-{number:03d}" for number in range(1, 9)]
 
 

@@ -38,7 +38,7 @@ def journal(said: list[Record]) -> Iterator[Journal]:
 def jobs(journal: Journal) -> Iterator[Jobs]:
     made = Jobs(journal)
     yield made
-    made.close(5)
+    made.close(30)
 
 
 class Work:
@@ -61,13 +61,13 @@ class Work:
 def test_a_job_is_followed_to_its_result(jobs: Jobs, journal: Journal, said: list[Record]) -> None:
     work = Work()
     started = jobs.start("verify", "Verify debian@1", work, actor="ada")
-    assert work.begun.wait(5)
+    assert work.begun.wait(30)
     seen = jobs.get(started.id)
     assert (seen.state, seen.done, seen.total, seen.percent, seen.message) == (
         "running", 3, 10, 30, "chunk 3",
     )  # fmt: skip
     work.go_on.set()
-    ended = jobs.wait(started.id, 5)
+    ended = jobs.wait(started.id, 30)
     assert (ended.state, ended.result, ended.error) == ("done", {"bad": 0}, "")
     assert ended.finished_at is not None
     assert jobs.last("verify") == ended
@@ -91,7 +91,7 @@ def test_what_goes_wrong_is_told_in_a_sentence(
 ) -> None:
     work = Work(error)
     work.go_on.set()
-    ended = jobs.wait(jobs.start("prune", "Prune", work).id, 5)
+    ended = jobs.wait(jobs.start("prune", "Prune", work).id, 30)
     assert (ended.state, ended.code) == ("failed", code)
     assert sentence in ended.error
 
@@ -101,29 +101,29 @@ def test_writers_take_turns_and_readers_do_not_wait(jobs: Jobs) -> None:
     one = jobs.start("prune", "Prune", first)
     two = jobs.start("import", "Import", second)
     jobs.start("export", "Export", reader, writes=False)
-    assert first.begun.wait(5)
-    assert reader.begun.wait(5)
+    assert first.begun.wait(30)
+    assert reader.begun.wait(30)
     assert jobs.get(two.id).state == "waiting"
     assert not second.begun.is_set()
     first.go_on.set()
-    assert jobs.wait(one.id, 5).state == "done"
-    assert second.begun.wait(5)
+    assert jobs.wait(one.id, 30).state == "done"
+    assert second.begun.wait(30)
     reader.go_on.set()
 
 
 def test_a_job_can_be_cancelled_while_it_runs_and_while_it_waits(jobs: Jobs) -> None:
     first, second = Work(), Work()
     one, two = jobs.start("scrub", "Scrub", first), jobs.start("prune", "Prune", second)
-    assert first.begun.wait(5)
+    assert first.begun.wait(30)
     assert jobs.cancel(two.id, actor="ada").state == "cancelled"
     jobs.cancel(one.id, actor="ada")
-    ended = jobs.wait(one.id, 5)
+    ended = jobs.wait(one.id, 30)
     assert (ended.state, ended.error) == ("cancelled", "It was cancelled by ada.")
     assert not second.begun.is_set()
     assert jobs.cancel(one.id).error == "It was cancelled by ada."  # once is enough
     again = Work()
     again.go_on.set()
-    assert jobs.wait(jobs.start("prune", "Prune", again).id, 5).state == "done"
+    assert jobs.wait(jobs.start("prune", "Prune", again).id, 30).state == "done"
 
 
 def test_the_same_job_is_not_started_twice(jobs: Jobs) -> None:
@@ -131,7 +131,7 @@ def test_the_same_job_is_not_started_twice(jobs: Jobs) -> None:
     one = jobs.start("verify", "Verify", work, once="verify all")
     assert jobs.start("verify", "Verify", Work(), once="verify all").id == one.id
     work.go_on.set()
-    jobs.wait(one.id, 5)
+    jobs.wait(one.id, 30)
     fresh = Work()
     fresh.go_on.set()
     assert jobs.start("verify", "Verify", fresh, once="verify all").id != one.id
@@ -143,7 +143,7 @@ def test_old_jobs_are_forgotten_and_unknown_ones_are_named(jobs: Jobs) -> None:
         work = Work()
         work.go_on.set()
         ids.append(jobs.start("verify", "Verify", work, writes=False).id)
-        jobs.wait(ids[-1], 5)
+        jobs.wait(ids[-1], 30)
     assert len(jobs.list()) <= KEPT + 1
     assert jobs.list()[0].id == ids[-1]
     with pytest.raises(NotFound) as unknown:

@@ -86,7 +86,7 @@ def test_two_threads_claim_one_task_once(plane: Plane) -> None:
     gate = threading.Barrier(2)
 
     def claim() -> None:
-        gate.wait(10)
+        gate.wait(60)
         with plane.write() as session:
             won.append(tasks.claim(session, task_id, now=NOW))
 
@@ -94,7 +94,7 @@ def test_two_threads_claim_one_task_once(plane: Plane) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert sorted(won) == [False, True]
 
 

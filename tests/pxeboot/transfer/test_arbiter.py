@@ -48,6 +48,11 @@ def test_a_second_stream_gives_an_operation_no_second_share() -> None:
     assert rates(demands) == {"a": 237.5, "a-http": 237.5, "b": 475}
 
 
+def test_a_second_stream_that_uses_little_takes_nothing_from_its_operation() -> None:
+    demands = [Demand("a", "eth1", "A"), Demand("a-http", "eth1", "A", wish=19e6), Demand("b", "eth1", "B")]
+    assert rates(demands) == {"a": 456, "a-http": 19, "b": 475}
+
+
 def test_weights() -> None:
     demands = [Demand("a", "eth1", "A"), Demand("b", "eth1", "B")]
     limits = Limits(interfaces={"eth1": 1000e6}, weights={"A": 4.0})

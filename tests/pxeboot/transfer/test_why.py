@@ -50,6 +50,26 @@ def test_a_machine_that_lost_datagrams_and_left() -> None:
     assert not any("PC-01" in sentence for sentence in told)
 
 
+def test_manifests_beside_a_session_are_not_worth_a_sentence_but_drivers_are() -> None:
+    points = [HostPoint(n * 100_000, 0, 5, 0, n * 10**9) for n in range(25)]
+    session = record(12, hosts={"PC-01": points})
+    assert sentences(session, record(1, rate=40, way="http")) == sentences(session)
+    drivers = record(11, rate=99, granted=100, bound="time", way="http", limit="08:00-18:00")
+    assert sentences(session, drivers)[2:] == [
+        "The limit of the hours 08:00-18:00 held from 10:00 to 10:11: 100 Mbit/s were left."
+    ]
+
+
+def test_a_capture_under_a_limit() -> None:
+    taken = [HostPoint(taken=n * 10**9) for n in range(25)]
+    log = record(12, rate=99, granted=100, bound="time", way="upload", limit="08:00-18:00",
+                 hosts={"PC-01": taken})  # fmt: skip
+    assert sentences(log) == [
+        "Uploads from 10:00 to 10:12: 99 Mbit/s on average, machines that took part: 1.",
+        "The limit of the hours 08:00-18:00 held from 10:00 to 10:12: 100 Mbit/s were left.",
+    ]
+
+
 def test_the_slowest_disk_is_named_first() -> None:
     def full(speed: int) -> list[HostPoint]:
         return [HostPoint(n * 1000, 0, 9, 950, n * 30 * speed) for n in range(25)]
