@@ -34,7 +34,7 @@ def lines(result: Mapping[str, Any], say: Say, *, chunks: bool = True) -> Iterat
     if version := result.get("version"):
         yield say(N_("Became %(version)s."), version=version)
     if stored := result.get("stored_bytes"):
-        yield say(N_("New in the store: %(size)s."), size=size(_int(stored)))
+        yield say(N_("New in the store: %(size)s."), size=size(_int(stored), say))
     if chunks and (counts := _chunks(result)):
         yield say(
             N_("%(total)s chunks: %(kept)s were on the disk already, %(written)s were written."), **counts
@@ -56,7 +56,7 @@ def _resized(grown: bool) -> Callable[[Any, Say], Iterator[str]]:
     def read(value: Any, say: Say) -> Iterator[str]:
         for number, sizes in value.items() if isinstance(value, Mapping) else ():
             if isinstance(sizes, list) and len(sizes) == 2:
-                before, after = (size(_int(each)) for each in sizes)
+                before, after = (size(_int(each), say) for each in sizes)
                 yield say(text, number=number, before=before, after=after)
 
     return read
@@ -135,7 +135,7 @@ def _tested(value: Any, say: Say) -> Iterator[str]:
         if isinstance(surface := disk.get("surface"), Mapping):
             yield say(
                 N_("Read at %(speed)s/s; unreadable: %(bad)s bytes."),
-                speed=size(_int(surface.get("bytes_per_second"))) or "0 B",
+                speed=size(_int(surface.get("bytes_per_second")), say) or "0",
                 bad=_int(surface.get("bad_bytes")),
             )
 
@@ -144,7 +144,7 @@ def _rescued(value: Any, say: Say) -> Iterator[str]:
     if isinstance(value, Mapping):
         yield say(
             N_("%(files)s files, %(size)s; %(n)s could not be read."),
-            files=_int(value.get("files")), size=size(_int(value.get("bytes"))) or "0 B",
+            files=_int(value.get("files")), size=size(_int(value.get("bytes")), say) or "0",
             n=_int(value.get("unreadable_count")),
         )  # fmt: skip
 

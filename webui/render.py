@@ -20,7 +20,7 @@ from pxeboot import i18n
 from webui import transfer
 from webui.outcomes import outcome_lines, written_text
 from webui.titles import title_text
-from webui.words import FILTERS, N_, size, translated
+from webui.words import FILTERS, N_, size_text, translated
 
 FLASH_COOKIE = "pxeboot_flash"
 
@@ -114,7 +114,7 @@ environment.filters.update(
     way_text=way_text,
     action_text=action_text,
     when=when,
-    size=size,
+    size=size_text,
     outcome_lines=outcome_lines,
     written_text=written_text,
     title_text=title_text,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from jinja2 import pass_context
 from jinja2.runtime import Context
@@ -89,16 +89,25 @@ PARAMS = {
 }
 
 
-def size(count: int) -> str:
-    """Bytes as people read them, powers of ten; nothing for 0."""
+_UNITS = (N_("B"), N_("kB"), N_("MB"), N_("GB"))
+
+
+def size(count: int, say: Callable[[str], str] = str) -> str:
+    """Bytes as people read them, powers of ten, `say` has the units; nothing for 0."""
     if not count:
         return ""
     value = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
+    for unit in _UNITS:
         if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+            return f"{value:.0f} {say(unit)}" if unit == "B" else f"{value:.1f} {say(unit)}"
         value /= 1000
-    return f"{value:.1f} TB"
+    return f"{value:.1f} {say(N_('TB'))}"
+
+
+@pass_context
+def size_text(context: Context, count: int) -> str:
+    """Bytes in the reader's units."""
+    return size(count, context["gettext"])
 
 
 def translated(context: Context, table: Mapping[str, str], value: str) -> str:

@@ -181,7 +181,7 @@ def test_a_connection_that_broke_is_told_and_taken_up(page: Page, services: Serv
     with services.write() as session:
         operations.cancel(session, deploy.id, actor="ada")
     expect(page.locator("#operation-state")).to_have_attribute("data-state", "cancelled")
-    expect(page.locator("#through")).to_have_text(f"Through: {MACHINES} of {MACHINES}.")
+    expect(page.locator("#through")).to_have_text(f"Finished: {MACHINES} of {MACHINES}.")
     expect(page.locator("#bandwidth")).to_have_count(0)
 
 

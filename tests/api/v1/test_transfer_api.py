@@ -13,7 +13,7 @@ from pxeboot.adapters.container import Services
 from pxeboot.adapters.metrics import Family, Metrics, render
 from pxeboot.services import operations, transfers
 from pxeboot.services.transfer_views import HostFiguresView, TransferView
-from pxeboot.transfer.log import Sample, StreamLog
+from pxeboot.transfer.log import HostPoint, Sample, StreamLog
 from tests.plane import NOW
 
 Ask = Callable[..., httpx.Response]
@@ -62,7 +62,8 @@ def test_why_it_took_so_long(ask: Ask, services: Services, operation: str) -> No
     assert ask("GET", f"/operations/{operation}/why").json()["reasons"] == []
     log = StreamLog("http", "eth1")
     for n in range(10):
-        log.add(Sample(NOW.timestamp() + n * 60, 79, 80, "operation", 79, 950))
+        hosts = {"B204-01": HostPoint(taken=n)}
+        log.add(Sample(NOW.timestamp() + n * 60, 79, 80, "operation", 79, 950, hosts))
     with services.write() as session:
         transfers.keep(session, operation, 0, log.to_json(), now=NOW)
     told = ask("GET", f"/operations/{operation}/why").json()["reasons"]
