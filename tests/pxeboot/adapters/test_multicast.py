@@ -124,7 +124,7 @@ async def test_a_sender_that_dies_in_mid_deploy_comes_back_at_once_and_waits_for
     os.kill(services.sessions._running[offered["id"]].sender.process.pid, signal.SIGKILL)
     await until(lambda: kinds(services).count("multicast.started") == 2)
     assert (orders[-1]["session"], orders[-1]["gather_seconds"]) == (offered, 0.0)
-    # At once all that loopback may carry, of which the kernel knows no speed; what is idle gets a few percent.
+    # At once all that loopback may carry, whose speed the kernel does not know; what is idle gets little.
     assert (orders[0]["rate_mbit"], orders[-1]["rate_mbit"]) == (19.0, 950.0)
 
 
