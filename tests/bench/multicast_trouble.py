@@ -113,7 +113,7 @@ ENTRIES = (
             needs=UDPCAST,
         )
         for name, number, hosts, size in (
-            ("dead", signal.SIGKILL, 4, 192),
+            ("dead", signal.SIGKILL, 8, 96),
             ("frozen", signal.SIGSTOP, 8, 96),
         )
     ),
