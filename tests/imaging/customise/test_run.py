@@ -270,7 +270,8 @@ def test_a_script_that_leaves_programs_in_the_system_does_not_keep_it_busy(tmp_p
     order = {
         "scripts": [
             {"name": "daemon", "phase": "post", "system": "linux",
-             "text": 'cd "$PXEBOOT_ROOT"; (setsid sleep 1000 > open 2>&1 < /dev/null &) ; echo started'},
+             "text": 'cd "$PXEBOOT_ROOT"; (setsid sleep 1000 > open 2>&1 < /dev/null &)\n'
+                     "until [ -e open ]; do sleep 0.01; done; echo started"},
             {"name": "hangs", "phase": "post", "system": "linux", "seconds": 1, "on_error": "continue",
              "text": 'cd "$PXEBOOT_ROOT"; setsid sleep 1000 & exec sleep 1000'},
         ]
